@@ -1,0 +1,119 @@
+"""What a run is made of: frozen dataclasses, checked when built, saved whole as JSON beside what they produced."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from jaxnets.errors import InputError
+
+
+def check(condition: bool, name: str, value: object, wanted: str) -> None:
+    if not condition:
+        raise InputError(name, f"{value!r} is not allowed", f"give {wanted}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Strengths of the random warps; half-widths of uniform draws, but the elastic one an RMS. Pixels are those of a
+    28 x 28 image and grow with larger ones."""
+
+    rotation_degrees: float = 10.0
+    zoom: float = 0.1
+    shear_degrees: float = 5.0
+    shift_pixels: float = 2.0
+    elastic_pixels: float = 0.7
+    mixup_alpha: float = 0.0
+
+    def __post_init__(self) -> None:
+        for strength in fields(self):
+            value = getattr(self, strength.name)
+            check(0 <= value < 90, strength.name, value, "a number of at least 0 and below 90")
+
+    def scaled_to(self, side: int) -> "Augmentation":
+        """The same relative strengths for an image of `side` pixels."""
+        scale = side / 28
+        return replace(self, shift_pixels=self.shift_pixels * scale, elastic_pixels=self.elastic_pixels * scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How one network is trained. `learning_rate` is the peak of a warm-up over `warmup` of all steps and a cosine to zero;
+    `weight_decay` is AdamW's, on kernels only; `ema_decay` is that of the averages which are kept in the end."""
+
+    epochs: int = 10
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    warmup: float = 0.15
+    weight_decay: float = 0.05
+    clip_norm: float = 1.0
+    label_smoothing: float = 0.05
+    ema_decay: float = 0.998
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        check(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        check(self.batch_size >= 2, "batch_size", self.batch_size, "at least 2")
+        check(0 < self.learning_rate < 10, "learning_rate", self.learning_rate, "a number between 0 and 10")
+        check(0 <= self.warmup < 1, "warmup", self.warmup, "a share of all steps, from 0 to below 1")
+        check(0 <= self.weight_decay < 10, "weight_decay", self.weight_decay, "a number from 0 to 10")
+        check(self.clip_norm > 0, "clip_norm", self.clip_norm, "a number above 0")
+        check(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "a share from 0 to below 1")
+        check(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "a share from 0 to below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One network: a family of `jaxnets.models`, its sizes, its training."""
+
+    family: str
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    training: Training = field(default_factory=Training)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which test rows get a pseudo-label: calibrated probability of the teachers' mean at least `threshold`, at least a share
+    `agreement` of them naming the same class, at most `per_class` rows a class. A student counts each as `weight` of a row."""
+
+    threshold: float = 0.99
+    agreement: float = 1.0
+    per_class: int = 1000
+    weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        check(0 < self.threshold <= 1, "threshold", self.threshold, "a probability above 0")
+        check(0 < self.agreement <= 1, "agreement", self.agreement, "a share above 0")
+        check(self.per_class >= 1, "per_class", self.per_class, "at least 1")
+        check(0 < self.weight <= 1, "weight", self.weight, "a share above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A whole pipeline: `recipes` trained with `seeds` seeds each, then `students` (families, one each) on pseudo-labels too."""
+
+    name: str
+    recipes: tuple[Recipe, ...]
+    students: tuple[str, ...]
+    seeds: int = 1
+    valid_fraction: float = 0.05
+    views: int = 15
+    selection: Selection = field(default_factory=Selection)
+
+    def recipe(self, family: str) -> Recipe:
+        """Raises InputError where the preset has no such family."""
+        for recipe in self.recipes:
+            if recipe.family == family:
+                return recipe
+        known = ", ".join(recipe.family for recipe in self.recipes)
+        raise InputError("--family", f"preset {self.name} has no family {family!r}", f"choose one of {known}")
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    return asdict(config)
+
+
+def recipe_from_json(value: Mapping[str, Any]) -> Recipe:
+    """The inverse of `to_json` for a Recipe."""
+    training = dict(value["training"])
+    training["augmentation"] = Augmentation(**training["augmentation"])
+    return Recipe(family=value["family"], sizes=dict(value["sizes"]), training=Training(**training))

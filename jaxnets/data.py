@@ -1,0 +1,136 @@
+"""The one door to data: files -> `Digits`, a fixed split into rows, and the answers' file."""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxnets.errors import InputError
+from jaxnets.files import atomic_file
+from jaxnets.readers.arrays import read_arrays, read_bundled_digits
+from jaxnets.readers.bounded import read_bytes
+from jaxnets.readers.csv_text import clean_text, shown
+from jaxnets.readers.kaggle import read_kaggle
+from jaxnets.readers.mnist import read_mnist
+
+SUBMISSION_LIMIT = 100_000_000
+
+
+class Digits(NamedTuple):
+    """Images and their classes: N training rows, T test rows, K classes. The arrays are read-only."""
+
+    name: str  # "mnist", "kaggle", "digits", or the .npz file's name without its ending
+    x_train: np.ndarray  # (N, H, W, C) uint8
+    y_train: np.ndarray  # (N,) int32 in [0, K)
+    x_test: np.ndarray  # (T, H, W, C) uint8
+    y_test: np.ndarray | None  # (T,) int32, or None where the test rows have no labels
+    num_classes: int
+
+
+def load(name: str, path: Path | None = None, *, folder: Path = Path("data")) -> Digits:
+    """The data called `name`, whole and checked; InputError tells what is wrong with it and where.
+
+    mnist       the four idx files in the folder `path`, or in `folder`/mnist, fetched if they are missing there
+    kaggle      the competition's zip or the folder with its tables at `path`, or in `folder`; no test labels
+    digits      scikit-learn's 1,797 digits of 8 x 8, of which a fixed fifth is for testing
+    NAME.npz    arrays x_train, y_train, x_test and perhaps y_test
+
+    `path` goes with mnist and kaggle alone.
+    """
+    if path is not None and name not in ("mnist", "kaggle"):
+        raise InputError(f"data {name}", "takes no path", "leave the path out, or name mnist or kaggle")
+    if name == "mnist":
+        x_train, y_train, x_test, y_test = read_mnist(path, folder)
+        return digits_of(name, x_train[..., None], y_train, x_test[..., None], y_test, 10)
+    if name == "kaggle":
+        return digits_of(name, *read_kaggle(path, folder), None, 10)
+    if name == "digits":
+        images, labels = read_bundled_digits()
+        train, test = stratified_split(labels, fraction=0.2, seed=0)
+        return digits_of(name, images[train], labels[train], images[test], labels[test], 10)
+    if name.endswith(".npz"):
+        arrays = read_arrays(Path(name))
+        return digits_of(Path(name).stem, *arrays, int(arrays[1].max()) + 1)
+    raise InputError(f"data {name!r}", "is not known", "use mnist, kaggle, digits or a path ending in .npz")
+
+
+def digits_of(
+    name: str,
+    x_train: np.ndarray,
+    y_train: np.ndarray,
+    x_test: np.ndarray,
+    y_test: np.ndarray | None,
+    num_classes: int,
+) -> Digits:
+    y_test = None if y_test is None else y_test.astype(np.int32)
+    digits = Digits(name, x_train, y_train.astype(np.int32), x_test, y_test, num_classes)
+    for array in digits:
+        if isinstance(array, np.ndarray):
+            array.flags.writeable = False  # some come read-only from their file; none may depend on how it was read
+    return digits
+
+
+def stratified_split(labels: np.ndarray, *, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to train on and rows to validate on, each sorted, together all rows once; fixed by `seed`.
+
+    `fraction` of every class, in (0, 1), goes to the second part, rounded, but at least one row and never all.
+    InputError if a class has a single row.
+    """
+    if not 0 < fraction < 1:
+        raise InputError("fraction", f"is {fraction}, not between 0 and 1", "use 0.1, for instance")
+    classes, counts = np.unique(labels, return_counts=True)
+    if counts.min(initial=len(labels)) < 2:
+        problem = f"class {classes[np.argmin(counts)]} has a single row" if len(labels) else "there are none"
+        raise InputError("labels", f"{problem}, too few to split", "bring at least two rows of every class")
+    rng = np.random.default_rng(seed)
+    valid = []
+    for label, count in zip(classes, counts, strict=True):
+        size = min(max(round(fraction * int(count)), 1), int(count) - 1)
+        valid.append(rng.permutation(np.flatnonzero(labels == label))[:size])
+    valid_rows = np.sort(np.concatenate(valid))
+    return np.setdiff1d(np.arange(len(labels)), valid_rows), valid_rows
+
+
+def digest(digits: Digits) -> str:
+    """SHA-256 in hexadecimal over name, type, shape and content of every array; equal data, equal digest."""
+    total = hashlib.sha256()
+    for name, array in digits._asdict().items():
+        if isinstance(array, np.ndarray):
+            total.update(f"{name} {array.dtype} {array.shape}\n".encode())
+            total.update(np.ascontiguousarray(array).data)
+    return total.hexdigest()
+
+
+def write_submission(path: Path, labels: np.ndarray) -> None:
+    """labels (T,), whole numbers from 0 up -> lines `ImageId,Label`, ids from 1, whole or not at all."""
+    if labels.ndim != 1 or labels.size == 0 or labels.dtype.kind not in "iu" or labels.min() < 0:
+        raise InputError(path, f"labels are {labels.dtype} {labels.shape}", "give one class from 0 up for each image")
+    rows = [f"{number},{label}\n" for number, label in enumerate(labels.tolist(), 1)]
+    try:
+        with atomic_file(path) as draft:
+            draft.write_bytes("".join(["ImageId,Label\n", *rows]).encode())
+    except OSError as error:
+        raise InputError(path, f"cannot be written ({error.strerror})", "choose another place") from error
+
+
+def read_submission(path: Path) -> np.ndarray:
+    """labels (T,) int32 in the order of the ids, which are 1 to T, each once; InputError names the first bad row."""
+    text = clean_text(read_bytes(path, limit=SUBMISSION_LIMIT), path)
+    header, *lines = text.removesuffix(b"\n").split(b"\n")
+    if header != b"ImageId,Label":
+        raise InputError(f"{path}:1", f"header is {shown(header)}", "make it ImageId,Label")
+    if not lines:
+        raise InputError(path, "has a header and no rows", "add a row for each image")
+    labels = np.full(len(lines), -1, np.int32)
+    for row, line in enumerate(lines, 2):
+        fields = line.split(b",")
+        if len(fields) != 2 or not all(field.isdigit() and len(field) < 10 for field in fields):
+            raise InputError(f"{path}:{row}", f"{shown(line)} is not an id and a class", "write two whole numbers")
+        number, label = map(int, fields)
+        if not 1 <= number <= len(lines):
+            raise InputError(f"{path}:{row}", f"id {number} is not from 1 to {len(lines)}", "number the rows from 1 up")
+        if labels[number - 1] >= 0:
+            raise InputError(f"{path}:{row}", f"id {number} stands there twice", "keep one row for each id")
+        labels[number - 1] = label
+    return labels

@@ -1,0 +1,59 @@
+"""Files and folders that are complete or absent: written beside their place, then renamed."""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yields a path to write to; it becomes `path` when the block ends well, and vanishes when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        yield draft
+        flush_to_disk(draft)
+        os.replace(draft, path)
+        flush_to_disk(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yields an empty folder to fill; it becomes `path`, which must not exist yet, when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    draft.mkdir()
+    try:
+        yield draft
+        for name in os.listdir(draft):
+            flush_to_disk(draft / name)
+        os.rename(draft, path)
+        flush_to_disk(path.parent)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Waits until the file or folder has reached the disk: a rename alone may outlive its content in a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as indented JSON, whole or not at all."""
+    with atomic_file(path) as draft:
+        draft.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text())

@@ -1,0 +1,63 @@
+"""A deep plain network of valid 3 x 3 convolutions: after M3 of An et al., arXiv 2008.10400, 2020."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxnets.models.blocks import ConvNorm, head
+
+
+class DeepCNN(nnx.Module):
+    """Valid 3 x 3 convolutions one after the other, `growth` channels more each, and no pooling until the end.
+
+    The paper flattens the last 8 x 8 map into its dense layer; a mean keeps the network open to any image size.
+
+    Args:
+        width: channels of the first convolution.
+        growth: channels that each further convolution adds; half of `width` unless given, as in the paper.
+        depth: convolutions.
+        stem_stride: stride of the first convolution; 2 leaves a quarter of the work, and room for six convolutions.
+        dtype, axis_name: see ResNet.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int = 32,
+        growth: int | None = None,
+        depth: int = 10,
+        stem_stride: int = 1,
+        in_channels: int = 1,
+        num_classes: int = 10,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
+        axis_name: str | None = None,
+        rngs: nnx.Rngs,
+    ):
+        common: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "axis_name": axis_name, "rngs": rngs}
+        growth = width // 2 if growth is None else growth
+        channels = [in_channels, *(width + growth * i for i in range(depth))]
+        strides = [stem_stride] + [1] * (depth - 1)
+        self.layers = nnx.List(
+            ConvNorm(before, after, stride=stride, padding="VALID", **common)
+            for before, after, stride in zip(channels, channels[1:], strides, strict=False)
+        )
+        self.num_features = channels[-1]
+        self.head = head(self.num_features, num_classes, param_dtype=param_dtype, rngs=rngs)
+
+    def features(self, images: jax.Array) -> jax.Array:
+        """images (B, H, W, C) -> (B, num_features)."""
+        x = images
+        for layer in self.layers:
+            x = layer(x)
+        return x.mean(axis=(1, 2))
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """images (B, H, W, C) float in [0, 1] -> logits (B, K) float32."""
+        return self.head(self.features(images))
+
+    def reset_head(self, num_classes: int, *, rngs: nnx.Rngs | None = None) -> None:
+        """A fresh head for `num_classes` classes; the features stay as they are."""
+        self.head = head(self.num_features, num_classes, rngs=rngs or nnx.Rngs(0))

@@ -1,0 +1,82 @@
+"""Parallel branches of several kernel sizes: Szegedy et al., "Going Deeper with Convolutions", 2015."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxnets.models.blocks import ConvNorm, head, max_pool
+
+
+class InceptionModule(nnx.Module):
+    """1 x 1, 3 x 3, 5 x 5 and pooled branches, side by side in the channels (fig. 2b): (B, H, W, C) -> (B, H, W, D).
+
+    Half of the D channels come from the 3 x 3 branch, a quarter from the 1 x 1, an eighth from each of the others: about
+    the shares of module 3a in table 1. Reductions before the large kernels have the paper's ratios too, 3/4 and 1/2.
+    """
+
+    def __init__(self, in_channels: int, channels: int, *, rngs: nnx.Rngs, **common):
+        part = channels // 8
+        layer = lambda before, after, size: ConvNorm(before, after, size, rngs=rngs, **common)
+        self.branch1 = layer(in_channels, 2 * part, 1)
+        self.reduce3, self.branch3 = layer(in_channels, 3 * part, 1), layer(3 * part, 4 * part, 3)
+        self.reduce5, self.branch5 = layer(in_channels, part, 1), layer(part, part, 5)
+        self.project = layer(in_channels, part, 1)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        branches = (
+            self.branch1(x),
+            self.branch3(self.reduce3(x)),
+            self.branch5(self.reduce5(x)),
+            self.project(max_pool(x)),
+        )
+        return jnp.concatenate(branches, axis=-1)
+
+
+class Inception(nnx.Module):
+    """A 3 x 3 stem, then two stages of inception modules, each entered by a strided 3 x 3 convolution.
+
+    Args:
+        width: channels of the stem; the stages have 2 and 4 times as many. A multiple of 8.
+        depth: modules a stage.
+        stem_stride: 1 keeps the full resolution in the stem, 2 halves it at the input: a quarter of the work.
+        dtype, axis_name: see ResNet.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int = 64,
+        depth: int = 2,
+        stem_stride: int = 1,
+        in_channels: int = 1,
+        num_classes: int = 10,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
+        axis_name: str | None = None,
+        rngs: nnx.Rngs,
+    ):
+        common: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "axis_name": axis_name, "rngs": rngs}
+        layers: list[nnx.Module] = [ConvNorm(in_channels, width, stride=stem_stride, **common)]
+        for channels in (2 * width, 4 * width):
+            layers.append(ConvNorm(channels // 2, channels, stride=2, **common))
+            layers += [InceptionModule(channels, channels, **common) for _ in range(depth)]
+        self.layers = nnx.List(layers)
+        self.num_features = 4 * width
+        self.head = head(self.num_features, num_classes, param_dtype=param_dtype, rngs=rngs)
+
+    def features(self, images: jax.Array) -> jax.Array:
+        """images (B, H, W, C) -> (B, num_features)."""
+        x = images
+        for layer in self.layers:
+            x = layer(x)
+        return x.mean(axis=(1, 2))
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """images (B, H, W, C) float in [0, 1] -> logits (B, K) float32."""
+        return self.head(self.features(images))
+
+    def reset_head(self, num_classes: int, *, rngs: nnx.Rngs | None = None) -> None:
+        """A fresh head for `num_classes` classes; the features stay as they are."""
+        self.head = head(self.num_features, num_classes, rngs=rngs or nnx.Rngs(0))

@@ -1,0 +1,89 @@
+"""Residual networks that weigh their channels: Hu et al., "Squeeze-and-Excitation Networks", 2018."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxnets.models.blocks import ConvNorm, head
+
+
+class SqueezeExcite(nnx.Module):
+    """Each channel times a weight in (0, 1) that the mean of all channels decides (section 3): (B, H, W, C) -> the same."""
+
+    def __init__(self, channels: int, *, reduction: int = 4, dtype: Any, param_dtype: Any, rngs: nnx.Rngs):
+        hidden = max(channels // reduction, 4)
+        self.squeeze = nnx.Linear(channels, hidden, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        self.excite = nnx.Linear(hidden, channels, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        weight = nnx.sigmoid(self.excite(nnx.relu(self.squeeze(x.mean(axis=(1, 2))))))
+        return x * weight[:, None, None]
+
+
+class SEBlock(nnx.Module):
+    """Two convolutions with batch norm, squeeze-and-excitation, then the shortcut and ReLU (fig. 3, the basic block)."""
+
+    def __init__(self, in_channels: int, channels: int, *, stride: int, axis_name: str | None, rngs: nnx.Rngs, **dtypes):
+        layer = lambda *args, **kwargs: ConvNorm(*args, **kwargs, axis_name=axis_name, rngs=rngs, **dtypes)
+        self.conv1 = layer(in_channels, channels, stride=stride)
+        self.conv2 = layer(channels, channels, relu=False)
+        self.scale = SqueezeExcite(channels, rngs=rngs, **dtypes)
+        same = stride == 1 and in_channels == channels
+        self.shortcut = None if same else layer(in_channels, channels, 1, stride=stride, relu=False)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shortcut = x if self.shortcut is None else self.shortcut(x)
+        return nnx.relu(shortcut + self.scale(self.conv2(self.conv1(x))))
+
+
+class SENet(nnx.Module):
+    """Three stages of squeeze-and-excitation blocks, each at half the resolution and twice the channels.
+
+    Args:
+        width: channels of the first stage; 64 suits a GPU, 16 a laptop.
+        depth: blocks a stage.
+        stem_stride: 1 keeps the full resolution in the first stage, 2 halves it at the input: a quarter of the work.
+        dtype, axis_name: see ResNet.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int = 64,
+        depth: int = 2,
+        stem_stride: int = 1,
+        in_channels: int = 1,
+        num_classes: int = 10,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
+        axis_name: str | None = None,
+        rngs: nnx.Rngs,
+    ):
+        common: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "axis_name": axis_name, "rngs": rngs}
+        self.stem = ConvNorm(in_channels, width, stride=stem_stride, **common)
+        blocks, channels = [], width
+        for stage in range(3):
+            for place in range(depth):
+                stride = 2 if stage > 0 and place == 0 else 1
+                blocks.append(SEBlock(channels, width * 2**stage, stride=stride, **common))
+                channels = width * 2**stage
+        self.blocks = nnx.List(blocks)
+        self.num_features = channels
+        self.head = head(channels, num_classes, param_dtype=param_dtype, rngs=rngs)
+
+    def features(self, images: jax.Array) -> jax.Array:
+        """images (B, H, W, C) -> (B, num_features)."""
+        x = self.stem(images)
+        for block in self.blocks:
+            x = block(x)
+        return x.mean(axis=(1, 2))
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """images (B, H, W, C) float in [0, 1] -> logits (B, K) float32."""
+        return self.head(self.features(images))
+
+    def reset_head(self, num_classes: int, *, rngs: nnx.Rngs | None = None) -> None:
+        """A fresh head for `num_classes` classes; the features stay as they are."""
+        self.head = head(self.num_features, num_classes, rngs=rngs or nnx.Rngs(0))

@@ -1,0 +1,87 @@
+"""Other people's images from one .npz file, and the small digits that come with scikit-learn."""
+
+from pathlib import Path
+
+import numpy as np
+
+from jaxnets.errors import InputError
+from jaxnets.readers.npz import read_npz
+
+NEEDED = ("x_train", "y_train", "x_test")
+LAYOUT = "store (N, H, W) or (N, H, W, C) with H and W at least 8 and C 1 or 3"
+
+
+def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+    """x_train (N, H, W, C) uint8, y_train (N,) int in [0, K), x_test (T, H, W, C) uint8, y_test (T,) or None.
+
+    H and W are at least 8, C is 1 or 3, and every class from 0 to the highest has at least two training rows.
+    """
+    found = read_npz(path, (*NEEDED, "y_test"))
+    if missing := [name for name in NEEDED if name not in found]:
+        raise InputError(path, f"has no array {missing[0]}", f"store {', '.join(NEEDED)} and, if known, y_test")
+    x_train, x_test = (as_images(found[name], f"{path}/{name}") for name in ("x_train", "x_test"))
+    if x_train.shape[1:] != x_test.shape[1:]:
+        problem = f"images are {x_test.shape[1:]}, those of x_train {x_train.shape[1:]}"
+        raise InputError(f"{path}/x_test", problem, "bring both to one size")
+    y_train = as_labels(found["y_train"], len(x_train), f"{path}/y_train")
+    check_classes(y_train, f"{path}/y_train")
+    if "y_test" not in found:
+        return x_train, y_train, x_test, None
+    y_test = as_labels(found["y_test"], len(x_test), f"{path}/y_test")
+    if y_test.max() > y_train.max():
+        row = int(np.argmax(y_test > y_train.max()))
+        raise InputError(f"{path}/y_test", f"row {row} is {y_test[row]}, a class y_train has not", "remove such rows")
+    return x_train, y_train, x_test, y_test
+
+
+def as_images(array: np.ndarray, place: str) -> np.ndarray:
+    """(N, H, W) or (N, H, W, C) integers in [0, 256) -> (N, H, W, C) uint8."""
+    if array.dtype.kind not in "iu":
+        fix = "store uint8 in 0..255; values from 0 to 1 are multiplied by 255 first"
+        raise InputError(place, f"is {array.dtype}, not whole numbers", fix)
+    images = array[..., None] if array.ndim == 3 else array
+    if images.ndim != 4 or images.shape[3] not in (1, 3) or min(images.shape[1:3]) < 8:
+        raise InputError(place, f"has shape {array.shape}", LAYOUT)
+    if len(images) == 0:
+        raise InputError(place, "has no images", "store at least one")
+    wrong = ((images < 0) | (images > 255)).any(axis=(1, 2, 3))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        problem = f"row {row} has values from {images[row].min()} to {images[row].max()}, not in 0..255"
+        raise InputError(place, problem, "bring them to 0..255")
+    return np.ascontiguousarray(images, np.uint8)
+
+
+def as_labels(array: np.ndarray, rows: int, place: str) -> np.ndarray:
+    """(N,) non-negative integers, as many as there are images."""
+    if array.dtype.kind not in "iu":
+        raise InputError(place, f"is {array.dtype}, not whole numbers", "store the classes as integers from 0 up")
+    if array.shape != (rows,):
+        raise InputError(place, f"has shape {array.shape} for {rows} images", "store one label for each image")
+    if array.min() < 0:
+        row = int(np.argmax(array < 0))
+        raise InputError(place, f"row {row} is {array[row]}, a negative class", "count the classes from 0 up")
+    return array
+
+
+def check_classes(labels: np.ndarray, place: str) -> None:
+    """At least two classes, numbered without a gap, each with two rows: one to train on, one to validate on."""
+    classes, counts = np.unique(labels, return_counts=True)
+    gaps = np.flatnonzero(classes != np.arange(len(classes)))
+    if gaps.size:
+        raise InputError(
+            place, f"has no row of class {gaps[0]} but has class {classes[-1]}", "number classes from 0 up"
+        )
+    if len(classes) < 2:
+        raise InputError(place, "has a single class", "store at least two classes")
+    if counts.min() < 2:
+        raise InputError(place, f"has a single row of class {np.argmin(counts)}", "store at least two rows a class")
+
+
+def read_bundled_digits() -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's handwritten digits: images (1797, 8, 8, 1) uint8, labels (1797,) int in [0, 10)."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
+    return images[..., None], bunch.target

@@ -1,0 +1,91 @@
+"""One training step as a pure function of a state, of arrays, and of each image's place in the global batch."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from jaxnets.augment import augment, mixup
+from jaxnets.config import Training
+from jaxnets.models.functional import Arrays, apply
+from jaxnets.training.losses import cross_entropy, soft_targets
+
+AXIS = "data"
+"""The mapped axis over devices: every step runs under it, with one device as with many."""
+
+LOSS_SCALE = {"float16": 1024.0}
+"""Gradients smaller than 6e-8 vanish in float16: the loss is scaled up before they are taken, and they back down after."""
+
+
+class TrainState(NamedTuple):
+    """All that a run needs to go on, arrays only: so it is the checkpoint. `average` has `params` and `stats`, the
+    exponential moving averages that are evaluated and kept; `key` is the raw data of a key that is never advanced."""
+
+    step: jax.Array
+    params: Arrays
+    stats: Arrays
+    opt_state: Any
+    average: dict[str, Arrays]
+    key: jax.Array
+
+
+class Batch(NamedTuple):
+    """images (B, H, W, C) uint8, targets (B, K) float32 probabilities, weights (B,) float32."""
+
+    images: jax.Array
+    targets: jax.Array
+    weights: jax.Array
+
+
+Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
+
+
+def init_state(params: Arrays, stats: Arrays, optimizer: optax.GradientTransformation, *, seed: int) -> TrainState:
+    average = {"params": params, "stats": stats}
+    key = jax.random.key_data(jax.random.key(seed))
+    return TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params), average, key)
+
+
+def moving_average(average: Any, value: Any, step: jax.Array, *, decay: float) -> Any:
+    """Early on the decay is smaller, (1 + t) / (10 + t), so that the first random weights are soon forgotten."""
+    decay = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, value)
+
+
+def make_train_step(
+    graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, training: Training, *, precision: str
+) -> Step:
+    """-> train_step(state, batch, places) -> state, metrics. places (B,) are the images' places in the global batch."""
+    scale = LOSS_SCALE.get(precision, 1.0)
+
+    def prepare(state: TrainState, batch: Batch, places: jax.Array) -> tuple[jax.Array, jax.Array]:
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, places)
+        keys_warp, keys_mixup = jnp.unstack(jax.vmap(jax.random.split)(keys), axis=1)
+        images = augment(keys_warp, batch.images.astype(jnp.float32) / 255, training.augmentation)
+        targets = soft_targets(batch.targets, batch.weights, smoothing=training.label_smoothing)
+        return mixup(keys_mixup, images, targets, alpha=training.augmentation.mixup_alpha)
+
+    def loss_fn(params: Arrays, stats: Arrays, images: jax.Array, targets: jax.Array) -> tuple[jax.Array, Any]:
+        logits, stats = apply(graphdef, params, stats, images, train=True)
+        loss = cross_entropy(logits, targets)
+        correct = (logits.argmax(-1) == targets.argmax(-1)).mean()
+        return scale * loss, (stats, loss, correct)
+
+    def train_step(state: TrainState, batch: Batch, places: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+        images, targets = prepare(state, batch, places)
+        grads, (stats, loss, correct) = jax.grad(loss_fn, has_aux=True)(state.params, state.stats, images, targets)
+        grads, loss, correct = jax.lax.pmean((grads, loss, correct), AXIS)
+        grads = jax.tree.map(lambda grad: grad / scale, grads)
+
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        value = {"params": params, "stats": stats}
+        average = moving_average(state.average, value, state.step, decay=training.ema_decay)
+        metrics = {"loss": loss, "accuracy": correct, "gradient_norm": optax.global_norm(grads)}
+        return TrainState(state.step + 1, params, stats, opt_state, average, state.key), metrics
+
+    return train_step

@@ -1,0 +1,19 @@
+import pytest
+
+from jaxnets.errors import InputError
+
+
+@pytest.fixture
+def refused(tmp_path):
+    """refused(words, call, *arguments): one line with all the words and a remedy, and no file written."""
+
+    def check(words, call, *arguments, **options):
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(InputError) as caught:
+            call(*arguments, **options)
+        message = str(caught.value)
+        assert [word for word in (*words, "Fix: ") if word not in message] == [], message
+        assert "\n" not in message
+        assert sorted(tmp_path.rglob("*")) == before
+
+    return check

@@ -1,0 +1,153 @@
+import io
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+from numpy.lib import format as npy
+
+from jaxnets.data import load
+from jaxnets.readers.arrays import read_arrays
+from jaxnets.readers.npz import read_npz
+
+RNG = np.random.default_rng(0)
+GOOD = {
+    "x_train": RNG.integers(0, 256, (8, 9, 10), dtype=np.uint8),
+    "y_train": np.arange(8) % 3,
+    "x_test": RNG.integers(0, 256, (4, 9, 10), dtype=np.uint8),
+    "y_test": np.array([0, 1, 2, 2]),
+}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "mine.npz"
+
+
+def changed(name, place, value, dtype=np.int64):
+    array = GOOD[name].astype(dtype)
+    array[place] = value
+    return {name: array}
+
+
+def test_arrays_become_digits(path):
+    np.savez_compressed(path, **GOOD, more=np.zeros(3))
+    digits = load(str(path))
+    assert (digits.name, digits.num_classes) == ("mine", 3)
+    np.testing.assert_array_equal(digits.x_train[..., 0], GOOD["x_train"])
+    np.testing.assert_array_equal(digits.y_test, GOOD["y_test"])
+    assert [array.dtype for array in digits[1:5]] == [np.uint8, np.int32] * 2
+
+
+def test_colour_other_integers_fortran_order_and_no_test_labels(path):
+    colour = RNG.integers(0, 256, (8, 9, 10, 3)).astype(">i4")
+    np.savez(path, x_train=np.asfortranarray(colour), y_train=GOOD["y_train"], x_test=colour[:2])
+    digits = load(str(path))
+    np.testing.assert_array_equal(digits.x_train, colour)
+    assert digits.x_train.flags.c_contiguous
+    assert digits.x_test.shape == (2, 9, 10, 3)
+    assert digits.y_test is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"x_train": GOOD["x_train"] / 255}, ["x_train", "float64", "multiplied by 255"]),
+        ({"x_test": np.full((4, 9, 10), np.nan)}, ["x_test", "float64", "uint8"]),
+        ({"x_train": GOOD["x_train"].reshape(8, 90)}, ["x_train", "(8, 90)", "(N, H, W)"]),
+        ({"x_train": GOOD["x_train"][:, :7]}, ["x_train", "(8, 7, 10)", "at least 8"]),
+        ({"x_train": np.zeros((8, 9, 10, 2), np.uint8)}, ["x_train", "C 1 or 3"]),
+        ({"x_test": GOOD["x_test"][:0]}, ["x_test", "no images"]),
+        ({"x_test": GOOD["x_test"][:, :8]}, ["x_test", "(8, 10, 1)", "(9, 10, 1)", "one size"]),
+        (changed("x_train", (5, 0, 0), 256), ["x_train", "row 5", "256", "0..255"]),
+        (changed("x_test", (2, 3, 4), -1), ["x_test", "row 2", "-1", "0..255"]),
+        ({"y_train": GOOD["y_train"][:7]}, ["y_train", "(7,)", "8 images"]),
+        ({"y_test": GOOD["y_test"][:3]}, ["y_test", "(3,)", "4 images"]),
+        ({"y_train": GOOD["y_train"][:, None]}, ["y_train", "(8, 1)"]),
+        ({"y_train": GOOD["y_train"] + 0.0}, ["y_train", "float64", "integers"]),
+        ({"y_train": GOOD["y_train"].astype(str)}, ["y_train", "integers"]),
+        ({"y_train": GOOD["y_train"] > 0}, ["y_train", "bool"]),
+        (changed("y_train", 3, -1), ["y_train", "row 3", "-1", "from 0 up"]),
+        (changed("y_train", 3, 10**15), ["y_train", "no row of class 3", "from 0 up"]),
+        (changed("y_train", 3, 3), ["y_train", "single row of class 3"]),
+        ({"y_train": np.zeros(8, int)}, ["y_train", "a single class"]),
+        (changed("y_test", 1, 3), ["y_test", "row 1", "3", "remove such rows"]),
+        (changed("y_test", 1, -2), ["y_test", "row 1", "-2"]),
+        ({"x_train": np.array([None] * 8)}, ["x_train", "Python objects", "store numbers"]),
+    ],
+)
+def test_bad_arrays_are_refused(path, refused, change, words):
+    np.savez(path, **{**GOOD, **change})
+    refused([str(path), *words], load, str(path))
+
+
+@pytest.mark.parametrize("name", ["x_train", "y_train", "x_test"])
+def test_a_missing_array_is_named(path, refused, name):
+    np.savez(path, **{key: array for key, array in GOOD.items() if key != name})
+    refused([str(path), f"no array {name}"], load, str(path))
+
+
+def archive(**members):
+    """An .npz with the given bytes as its members."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as writer:
+        for name, content in members.items():
+            writer.writestr(name, content)
+    return file.getvalue()
+
+
+def claiming(shape, content=b""):
+    """A .npy whose header claims `shape` bytes, whatever its content."""
+    file = io.BytesIO()
+    npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return file.getvalue() + content
+
+
+def whole():
+    file = io.BytesIO()
+    np.savez(file, **GOOD)
+    return file.getvalue()
+
+
+def flipped(content, at):
+    return content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", ["zip archive"]),
+        (b"not a zip", ["zip archive"]),
+        (pickle.dumps(GOOD), ["zip archive"]),
+        (whole()[:-40], ["zip archive"]),
+        (flipped(whole(), 400), ["zip archive"]),
+        (archive(**{"x_train.npy": b"no header"}), ["zip archive"]),
+        (archive(**{"x_train.npy": claiming((2**43,), b"ab")}), ["x_train", "claims", "(8796093022208,)"]),
+        (archive(**{"x_train.npy": claiming((1,), bytes(10**6))}), ["x_train", "claims", "(1,)"]),
+        (archive(**{"x_train.npy": claiming((-1, -2), b"ab")}), ["x_train", "claims"]),
+        (archive(**{"x_train.npy": claiming((2,), b"ab").replace(b"(2,)", b"(2,(")}), ["x_train", "damaged header"]),
+        (archive(**{"../x_train.npy": claiming((2,), b"ab")}), ["member with a path", "../x_train.npy"]),
+    ],
+)
+def test_bad_archives_are_refused(path, refused, content, words):
+    path.write_bytes(content)
+    refused([str(path), *words], read_arrays, path)
+
+
+def test_what_would_take_too_much_memory_is_refused_unread(path, refused, monkeypatch):
+    monkeypatch.setattr("jaxnets.readers.npz.LIMIT", 10**6)
+    path.write_bytes(archive(**{"x_train.npy": claiming((10**6,), bytes(10**6))}))
+    monkeypatch.setattr(zipfile.ZipFile, "open", None)
+    refused([str(path), "more than 1,000,000"], read_npz, path, ("x_train",))
+
+
+def test_missing_file(path, refused):
+    refused([str(path), "No such file"], load, str(path))
+
+
+def test_bundled_digits_are_split_once_and_for_all():
+    digits = load("digits")
+    assert digits.x_train.shape == (1438, 8, 8, 1)
+    assert digits.x_test.shape == (359, 8, 8, 1)
+    assert (digits.x_train.min(), digits.x_train.max()) == (0, 255)
+    assert set(np.bincount(digits.y_test, minlength=10)) <= {35, 36, 37}
