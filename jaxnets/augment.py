@@ -86,9 +86,7 @@ def augment(keys: jax.Array, images: jax.Array, strength: Augmentation) -> jax.A
     return jax.vmap(lambda key, image: warp_image(image, draw_warp(key, strength, side)))(keys, images)
 
 
-def mixup(
-    keys: jax.Array, images: jax.Array, targets: jax.Array, *, alpha: float
-) -> tuple[jax.Array, jax.Array]:
+def mixup(keys: jax.Array, images: jax.Array, targets: jax.Array, *, alpha: float) -> tuple[jax.Array, jax.Array]:
     """Blends neighbours 2i and 2i + 1, so that no pair is cut when a batch is divided (Zhang et al. 2018, section 2).
 
     keys (B,), images (B, ...), targets (B, K) -> images, targets. One weight a pair, from Beta(alpha, alpha), the larger

@@ -25,7 +25,9 @@ class SqueezeExcite(nnx.Module):
 class SEBlock(nnx.Module):
     """Two convolutions with batch norm, squeeze-and-excitation, then the shortcut and ReLU (fig. 3, the basic block)."""
 
-    def __init__(self, in_channels: int, channels: int, *, stride: int, axis_name: str | None, rngs: nnx.Rngs, **dtypes):
+    def __init__(
+        self, in_channels: int, channels: int, *, stride: int, axis_name: str | None, rngs: nnx.Rngs, **dtypes
+    ):
         layer = lambda *args, **kwargs: ConvNorm(*args, **kwargs, axis_name=axis_name, rngs=rngs, **dtypes)
         self.conv1 = layer(in_channels, channels, stride=stride)
         self.conv2 = layer(channels, channels, relu=False)

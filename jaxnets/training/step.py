@@ -10,11 +10,9 @@ from flax import nnx
 
 from jaxnets.augment import augment, mixup
 from jaxnets.config import Training
+from jaxnets.devices import AXIS
 from jaxnets.models.functional import Arrays, apply
 from jaxnets.training.losses import cross_entropy, soft_targets
-
-AXIS = "data"
-"""The mapped axis over devices: every step runs under it, with one device as with many."""
 
 LOSS_SCALE = {"float16": 1024.0}
 """Gradients smaller than 6e-8 vanish in float16: the loss is scaled up before they are taken, and they back down after."""
@@ -32,15 +30,15 @@ class TrainState(NamedTuple):
     key: jax.Array
 
 
-class Batch(NamedTuple):
-    """images (B, H, W, C) uint8, targets (B, K) float32 probabilities, weights (B,) float32."""
+class Examples(NamedTuple):
+    """images (B, H, W, C) uint8, targets (B, K) float32 probabilities, weights (B,) float32: how much each example counts."""
 
     images: jax.Array
     targets: jax.Array
     weights: jax.Array
 
 
-Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
+Step = Callable[[TrainState, Examples, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
 
 
 def init_state(params: Arrays, stats: Arrays, optimizer: optax.GradientTransformation, *, seed: int) -> TrainState:
@@ -61,7 +59,7 @@ def make_train_step(
     """-> train_step(state, batch, places) -> state, metrics. places (B,) are the images' places in the global batch."""
     scale = LOSS_SCALE.get(precision, 1.0)
 
-    def prepare(state: TrainState, batch: Batch, places: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def prepare(state: TrainState, batch: Examples, places: jax.Array) -> tuple[jax.Array, jax.Array]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, places)
         keys_warp, keys_mixup = jnp.unstack(jax.vmap(jax.random.split)(keys), axis=1)
@@ -75,7 +73,7 @@ def make_train_step(
         correct = (logits.argmax(-1) == targets.argmax(-1)).mean()
         return scale * loss, (stats, loss, correct)
 
-    def train_step(state: TrainState, batch: Batch, places: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+    def train_step(state: TrainState, batch: Examples, places: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         images, targets = prepare(state, batch, places)
         grads, (stats, loss, correct) = jax.grad(loss_fn, has_aux=True)(state.params, state.stats, images, targets)
         grads, loss, correct = jax.lax.pmean((grads, loss, correct), AXIS)
@@ -85,7 +83,7 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         value = {"params": params, "stats": stats}
         average = moving_average(state.average, value, state.step, decay=training.ema_decay)
-        metrics = {"loss": loss, "accuracy": correct, "gradient_norm": optax.global_norm(grads)}
+        metrics = {"loss": loss, "accuracy": correct, "gradient_norm": optax.tree.norm(grads)}
         return TrainState(state.step + 1, params, stats, opt_state, average, state.key), metrics
 
     return train_step

@@ -1,0 +1,1 @@
+"""Scripts that put the parts together; run as python -m experiments.NAME."""

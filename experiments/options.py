@@ -1,0 +1,133 @@
+"""What every experiment is told on its command line, and what it makes of that: a `Job`. JAX is imported late."""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from jaxnets import data, recipes
+from jaxnets.config import Preset, to_json
+from jaxnets.errors import InputError
+from jaxnets.files import read_json, write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    preset: Literal["auto", "smoke", "quick", "standard", "full"] = "auto"
+    """Which networks, and how long: auto is full with an accelerator and quick without."""
+    data: str = "mnist"
+    """mnist, kaggle, digits, or the path of an .npz with x_train, y_train, x_test and perhaps y_test."""
+    data_path: Path | None = None
+    """Where the files of mnist or kaggle are, if not under data/."""
+    out: Path | None = None
+    """Folder of the results; checkpoints/PRESET-DATA unless given. Started again on it, an experiment goes on."""
+    seed: int = 0
+    """Of the first networks and of the validation rows."""
+    devices: int | None = None
+    """How many devices to use: all unless given."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the computation; parameters and statistics stay float32. auto is the hardware's best."""
+    compilation_cache: bool = True
+    """Keep compiled programs in the user's cache folder, so that the next start is quick."""
+
+
+class Job(NamedTuple):
+    """An experiment about to run: its folder, its preset, its data (no test labels here) and its devices."""
+
+    out: Path
+    preset: Preset
+    digits: data.Digits
+    data_sha256: str
+    train_rows: np.ndarray
+    valid_rows: np.ndarray
+    devices: Any
+    precision: str
+    seed: int
+
+    def member(self, family: str, seed: int, *, student: bool = False) -> Path:
+        return self.out / "members" / f"{family}-{seed}{'-student' if student else ''}"
+
+    def teachers(self) -> list[Path]:
+        seeds = range(self.seed, self.seed + self.preset.seeds)
+        return [self.member(recipe.family, seed) for seed in seeds for recipe in self.preset.recipes]
+
+    def students(self) -> list[Path]:
+        return [self.member(family, self.seed, student=True) for family in self.preset.students]
+
+    def valid_labels(self) -> np.ndarray:
+        return self.digits.y_train[self.valid_rows]
+
+    def pictures(self) -> dict[str, np.ndarray]:
+        """What the members are asked about: validation and test images."""
+        return {"valid": self.digits.x_train[self.valid_rows], "test": self.digits.x_test}
+
+
+def open_job(options: Options) -> Job:
+    """Reads the data, finds the devices, claims the output folder, and says on one line what will run where."""
+    if options.seed < 0:
+        raise InputError("--seed", f"is {options.seed}", "give a whole number of at least 0")
+    digits = data.load(options.data, options.data_path)._replace(y_test=None)
+    start_jax(options)
+    from jaxnets.devices import choose_devices, default_precision
+
+    devices = choose_devices(options.devices)
+    accelerator = devices[0].platform != "cpu"
+    preset = recipes.preset(options.preset if options.preset != "auto" else "full" if accelerator else "quick")
+    precision = default_precision(devices) if options.precision == "auto" else options.precision
+    out = options.out or Path("checkpoints") / f"{preset.name}-{digits.name}"
+    sha256 = data.digest(digits)
+    train_rows, valid_rows = data.stratified_split(digits.y_train, fraction=preset.valid_fraction, seed=options.seed)
+    claim(out, {"preset": to_json(preset), "data_sha256": sha256, "seed": options.seed, "precision": precision})
+    why = (
+        ""
+        if options.preset != "auto"
+        else ", as there is an accelerator"
+        if accelerator
+        else ", as there is no accelerator"
+    )
+    where = f"{len(devices)} {devices[0].device_kind} device{'s' if len(devices) > 1 else ''}"
+    print(f"preset {preset.name}{why}; data {digits.name}; {where}, {precision}; results in {out}", flush=True)
+    return Job(out, preset, digits, sha256, train_rows, valid_rows, devices, precision, options.seed)
+
+
+def claim(out: Path, settings: dict[str, Any]) -> None:
+    """Marks `out` as made with `settings`; InputError if it was made with others: two runs must not mix."""
+    path = out / "job.json"
+    if path.is_file():
+        found = read_json(path)
+        different = [name for name in settings if found.get(name) != settings[name]]
+        if different:
+            fix = "give another --out, the same options as then, or delete the folder"
+            raise InputError(path, f"the results there were made with another {' and '.join(different)}", fix)
+        return
+    try:
+        write_json(path, settings)
+    except OSError as error:
+        raise InputError(out, f"cannot be written ({error.strerror})", "give another --out") from error
+
+
+def start_jax(options: Options) -> None:
+    import jax
+
+    if options.compilation_cache:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(home / "jaxnets" / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def run(main: Callable[[Any], None], options: type) -> None:
+    """Parses the command line into `options` and calls `main`; a person's mistake ends in one line and exit code 2."""
+    import tyro
+
+    try:
+        main(tyro.cli(options, description=sys.modules[main.__module__].__doc__))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        sys.exit(130)

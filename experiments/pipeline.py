@@ -1,0 +1,45 @@
+"""The main job: trains five families, predicts through fixed views, labels what they are sure of for fresh students,
+averages them all, and writes submission.csv and report.json. Interrupted, the same command goes on where it stopped."""
+
+import time
+
+from experiments.console import percent, say
+from experiments.ensemble import combine_members
+from experiments.evaluate import evaluate, read_test_labels, show
+from experiments.options import Options, open_job, run
+from experiments.predict import predict_member
+from experiments.pseudo_label import choose_pseudo_labels
+from experiments.train import train_member
+from jaxnets.files import read_json, write_json
+
+
+def main(options: Options) -> None:
+    begin = time.perf_counter()
+    job = open_job(options)
+    resumed = (job.out / "members").is_dir()
+    for folder in job.teachers():
+        family, _, seed = folder.name.rpartition("-")
+        train_member(job, folder, family, int(seed))
+        predict_member(job, folder)
+
+    choose_pseudo_labels(job)
+    for family, folder in zip(job.preset.students, job.students(), strict=True):
+        train_member(job, folder, family, job.seed, pseudo_labels=job.out / "pseudo_labels")
+        predict_member(job, folder)
+
+    members = [*job.teachers(), *job.students()]
+    combine_members(job, members)
+    path = job.out / "report.json"
+    if not path.is_file():
+        report = evaluate(job, members, read_test_labels(options))
+        write_json(path, report | {"total_seconds": time.perf_counter() - begin, "resumed": resumed})
+    report = read_json(path)
+    show(report)
+    tests = (
+        percent(report["ensemble"]["test_accuracy"]) if report["ensemble"]["test_accuracy"] else "unknown: no labels"
+    )
+    say(f"test accuracy {tests}; {report['total_seconds']:.0f} s; {job.out}/submission.csv, {path}")
+
+
+if __name__ == "__main__":
+    run(main, Options)

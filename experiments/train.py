@@ -1,0 +1,67 @@
+"""Trains one network of a preset, or goes on training it: a folder under members/ with its state and history."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from experiments.console import say, training_line
+from experiments.options import Job, Options, open_job, run
+from jaxnets.files import read_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(Options):
+    family: str = "resnet"
+    """resnet, deep_cnn, wide_cnn, inception or senet."""
+    student: bool = False
+    """Train on pseudo-labels too: `pseudo_label` must have chosen them."""
+
+
+def train_member(job: Job, folder: Path, family: str, seed: int, *, pseudo_labels: Path | None = None) -> None:
+    """Leaves a trained network in `folder`, which is complete or absent; what is not finished lies in a hidden one."""
+    if folder.is_dir():
+        return
+    from jaxnets.runs import RunConfig
+    from jaxnets.training.fit import Validation, fit
+    from jaxnets.training.step import Examples
+
+    digits = job.digits
+    examples = labelled_examples(digits.x_train[job.train_rows], digits.y_train[job.train_rows], digits.num_classes)
+    if pseudo_labels is not None:
+        with np.load(pseudo_labels / "selected.npz") as chosen:
+            extra = digits.x_test[chosen["rows"]], chosen["targets"], chosen["weights"]
+        examples = tuple(np.concatenate(pair) for pair in zip(examples, extra, strict=True))
+    config = RunConfig(
+        recipe=job.preset.recipe(family),
+        seed=seed,
+        precision=job.precision,
+        image_shape=digits.x_train.shape[1:],
+        num_classes=digits.num_classes,
+        data=digits.name,
+        data_sha256=job.data_sha256,
+        pseudo_labels=None if pseudo_labels is None else len(examples[0]) - len(job.train_rows),
+    )
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    valid = Validation(digits.x_train[job.valid_rows], job.valid_labels())
+    with training_line(folder.name) as report:
+        fit(unfinished, config, Examples(*examples), valid, job.devices, report)
+    os.rename(unfinished, folder)
+
+
+def labelled_examples(images: np.ndarray, labels: np.ndarray, num_classes: int) -> tuple[np.ndarray, ...]:
+    """-> images, one-hot targets (N, K) float32, weights (N,) of one."""
+    return images, np.eye(num_classes, dtype=np.float32)[labels], np.ones(len(labels), np.float32)
+
+
+def main(options: TrainOptions) -> None:
+    job = open_job(options)
+    folder = job.member(options.family, options.seed, student=options.student)
+    pseudo_labels = job.out / "pseudo_labels" if options.student else None
+    train_member(job, folder, options.family, options.seed, pseudo_labels=pseudo_labels)
+    say(f"{folder}: trained, {read_json(folder / 'config.json')['recipe']['training']['epochs']} epochs")
+
+
+if __name__ == "__main__":
+    run(main, TrainOptions)

@@ -1,0 +1,51 @@
+"""Which devices work, and what lies on them. Every array that a device sees is placed here."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxnets.errors import InputError
+
+Devices = Sequence[jax.Device]
+
+AXIS = "data"
+"""The mapped axis over devices: every step runs under it, with one device as with many."""
+
+
+def choose_devices(count: int | None) -> Devices:
+    """The first `count` of this process's devices, all of them unless a count is given."""
+    devices = jax.local_devices()
+    if count is None:
+        return devices
+    if not 1 <= count <= len(devices):
+        kind = devices[0].platform
+        fix = f"give 1 to {len(devices)}"
+        if kind == "cpu":
+            fix += f", or start with XLA_FLAGS=--xla_force_host_platform_device_count={count}"
+        raise InputError("--devices", f"{count} asked for, {len(devices)} of kind {kind} here", fix)
+    return devices[:count]
+
+
+def default_precision(devices: Devices) -> str:
+    """float32 on CPUs, bfloat16 where the hardware multiplies it (Ampere and later, TPUs), float16 on older GPUs."""
+    device = devices[0]
+    if device.platform == "cpu":
+        return "float32"
+    if device.platform == "gpu" and float(getattr(device, "compute_capability", 8.0)) < 8.0:
+        return "float16"
+    return "bfloat16"
+
+
+def replicate(tree: Any, devices: Devices) -> Any:
+    """One whole copy of every array on each device. By way of NumPy: a copy that shared a buffer with the caller's array
+    would delete it when donated."""
+    everywhere = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec())
+    return jax.device_put(jax.tree.map(np.asarray, tree), everywhere)
+
+
+def share(rows: np.ndarray, devices: Devices) -> np.ndarray:
+    """rows (..., B) -> (D, ..., B / D): neighbours stay on one device."""
+    return np.stack(np.split(rows, len(devices), axis=-1))

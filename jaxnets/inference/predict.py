@@ -1,0 +1,45 @@
+"""Images -> log-probabilities, through any number of fixed views, on all devices; every row is answered."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxnets.augment import Warp, identity, warp_image
+from jaxnets.devices import AXIS, Devices, replicate
+from jaxnets.models.functional import Arrays, apply
+
+BATCH = 512
+"""Images a device and call. The answers do not depend on it but in their last bits."""
+
+Predict = Callable[..., np.ndarray]
+
+
+def make_predict(graphdef: nnx.GraphDef, devices: Devices, *, batch_size: int = BATCH) -> Predict:
+    """-> predict(params, stats, images (N, H, W, C) uint8, view) -> log_probs (N, K) float32.
+
+    `view` is the warp through which the network sees every image: the identity unless given. The last batch is padded,
+    and what answers the padding is cut off.
+    """
+
+    def answer(params: Arrays, stats: Arrays, images: jax.Array, view: Warp) -> jax.Array:
+        images = jax.vmap(warp_image, (0, None))(images.astype(jnp.float32) / 255, view)
+        logits, _ = apply(graphdef, params, stats, images, train=False)
+        return jax.nn.log_softmax(logits)
+
+    mapped = jax.pmap(answer, AXIS, in_axes=(None, None, 0, None), devices=list(devices))
+    size = batch_size * len(devices)
+
+    def predict(params: Arrays, stats: Arrays, images: np.ndarray, view: Warp | None = None) -> np.ndarray:
+        params, stats, view = replicate((params, stats, view or identity()), devices)
+        parts = []
+        for start in range(0, len(images), size):
+            part = images[start : start + size]
+            padded = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), part.dtype)])
+            shards = padded.reshape(len(devices), batch_size, *part.shape[1:])
+            parts.append(np.asarray(mapped(params, stats, shards, view)).reshape(size, -1)[: len(part)])
+        return np.concatenate(parts)
+
+    return predict

@@ -1,0 +1,20 @@
+"""Test-time augmentation of a trained run: fixed views from the distribution it was trained on, the identity first."""
+
+import numpy as np
+
+from jaxnets.augment import fixed_views
+from jaxnets.devices import Devices
+from jaxnets.inference.predict import make_predict
+from jaxnets.runs import Run
+
+
+def tta(run: Run, images: dict[str, np.ndarray], *, views: int, devices: Devices) -> dict[str, np.ndarray]:
+    """images (N, H, W, C) uint8 by name -> log_probs (V, N, K) float32 by the same names. Row 0 is the plain picture.
+
+    The views are always the same for the same strengths and size, so members can be compared view by view (Sato et al. 2015).
+    """
+    predict = make_predict(run.graphdef, devices)
+    side = max(run.config.image_shape[:2])
+    warps = fixed_views(views, run.config.recipe.training.augmentation, side)
+    answer = lambda pictures: np.stack([predict(run.params, run.stats, pictures, warp) for warp in warps])
+    return {name: answer(pictures) for name, pictures in images.items()}

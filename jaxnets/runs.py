@@ -1,0 +1,97 @@
+"""A run's folder: config.json says what it is, state/ holds its arrays, metrics.csv its history. Written here, opened here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from flax import nnx
+
+from jaxnets.config import Recipe, recipe_from_json, to_json
+from jaxnets.errors import InputError
+from jaxnets.files import read_json
+from jaxnets.models import create_model
+from jaxnets.models.functional import Arrays, merge, split
+from jaxnets.training.checkpoint import restore
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What one trained network is made of and what it was trained on: enough to make it again. `pseudo_labels` is how many
+    test rows a student was shown, None for a network that saw none."""
+
+    recipe: Recipe
+    seed: int
+    precision: str
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    data: str
+    data_sha256: str
+    pseudo_labels: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return to_json(self) | {"image_shape": list(self.image_shape)}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> "RunConfig":
+        changed = {"recipe": recipe_from_json(value["recipe"]), "image_shape": tuple(value["image_shape"])}
+        return RunConfig(**{**value, **changed})
+
+
+class Run(NamedTuple):
+    """A trained network, its arrays as `functional.apply` takes them."""
+
+    config: RunConfig
+    graphdef: nnx.GraphDef
+    params: Arrays
+    stats: Arrays
+
+    def model(self) -> nnx.Module:
+        """The network as an NNX object in evaluation mode."""
+        return merge(self.graphdef, self.params, self.stats)
+
+
+def build(config: RunConfig, *, axis_name: str | None = None) -> nnx.Module:
+    """The untrained network of a run; its weights follow from the seed."""
+    return create_model(
+        config.recipe.family,
+        **config.recipe.sizes,
+        in_channels=config.image_shape[-1],
+        num_classes=config.num_classes,
+        dtype=config.precision,
+        axis_name=axis_name,
+        rngs=nnx.Rngs(config.seed),
+    )
+
+
+def init_arrays(config: RunConfig, *, axis_name: str | None = None) -> tuple[nnx.GraphDef, Arrays, Arrays]:
+    """-> graphdef, params, stats of the untrained network: one compiled call instead of a dispatch for each layer.
+
+    It runs once, so it is compiled without optimisation, in a quarter of the time.
+    """
+    make = lambda: build(config, axis_name=axis_name)
+    graphdef, _, _ = split(nnx.eval_shape(make))
+    params, stats = jax.jit(lambda: split(make())[1:], compiler_options={"xla_backend_optimization_level": 0})()
+    return graphdef, params, stats
+
+
+def read_config(folder: Path) -> RunConfig:
+    """Raises InputError where `folder` is no run."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise InputError(folder, "is no trained run: it has no config.json", "name a folder that training wrote")
+    try:
+        return RunConfig.from_json(read_json(path))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(path, f"is damaged ({error})", "train this run again") from error
+
+
+def open_run(folder: Path) -> Run:
+    """The trained network in `folder`: averaged weights and statistics of its last epoch, as NumPy arrays."""
+    config = read_config(folder)
+    graphdef, params, stats = split(nnx.eval_shape(lambda: build(config)))
+    restored = restore(folder / "state", {"average": {"params": params, "stats": stats}})
+    if restored is None:
+        raise InputError(folder, "holds no finished state", "let its training end: start it again")
+    return Run(config, graphdef, **restored["average"])

@@ -1,0 +1,41 @@
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 2)
+# Queued steps with collectives on several CPU devices can lock up; no environment variable sets this one.
+jax.config.update("jax_cpu_enable_async_dispatch", False)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_configure(config):
+    # In pytest's own folder, not a shared one: what lies there is run.
+    if hasattr(config, "cache"):
+        jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Tiny arrays take longer to compile for than to compute: half the time without most optimisations."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def strict_dtypes():
+    """Arrays of different dtypes do not mix; a fixture, as optax's cosine schedule and Flax's batch norm mix them."""
+    with jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+@pytest.fixture
+def pictures():
+    """pictures(B, H, W, C): float32 in [0, 1], from random bytes."""
+
+    def draw(*shape):
+        return np.random.default_rng(0).integers(0, 256, shape, np.uint8).astype(np.float32) / 255
+
+    return draw

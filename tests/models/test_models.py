@@ -1,0 +1,160 @@
+from functools import cache, partial
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxnets.models import MODELS, create_model
+from jaxnets.models.functional import apply, count, merge, split
+
+SIZES = {"deep_cnn": {"width": 8, "depth": 3}, "wide_cnn": {"width": 8, "depth": 2}}
+DIRECTION = np.random.default_rng(1).normal(size=(4, 10)).astype(np.float32)
+families = pytest.mark.parametrize("family", MODELS)
+pytestmark = pytest.mark.usefixtures("strict_dtypes", "quick_compilation")
+
+
+def tiny(family, **options):
+    return create_model(family, **{"width": 8, "depth": 1} | SIZES.get(family, {}) | options)
+
+
+@cache
+def network(family, **options):
+    """The arrays of a tiny model, none left at a zero or one that would hide faults, and its compiled functions."""
+    graphdef, params, stats = split(nnx.eval_shape(lambda: tiny(family, **options)))
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: rng.normal(0.5, 1, leaf.shape).astype(leaf.dtype) / leaf.size**0.25, params)
+    stats = jax.tree.map(lambda leaf: rng.uniform(0.5, 1.5, leaf.shape).astype(leaf.dtype), stats)
+
+    def loss(params, stats, images):
+        logits, stats = apply(graphdef, params, stats, images, train=True)
+        return (logits * DIRECTION).sum(), (logits, stats)
+
+    evaluate = jax.jit(lambda params, stats, images: apply(graphdef, params, stats, images, train=False)[0])
+    train = jax.jit(jax.grad(loss, has_aux=True))
+    return SimpleNamespace(graphdef=graphdef, arrays=(params, stats), evaluate=evaluate, train=train)
+
+
+def assert_same(actual, desired):
+    jax.tree.map(np.testing.assert_array_equal, actual, desired)
+
+
+@families
+@pytest.mark.parametrize(("shape", "classes"), [((3, 8, 8, 1), 10), ((1, 28, 28, 1), 10), ((2, 32, 32, 3), 100)])
+def test_images_become_logits(family, shape, classes, pictures):
+    net = network(family, in_channels=shape[-1], num_classes=classes)
+    logits = net.evaluate(*net.arrays, pictures(*shape))
+    assert (logits.shape, logits.dtype) == ((shape[0], classes), jnp.float32)
+    assert jnp.isfinite(logits).all()
+    assert (jnp.ptp(logits, axis=1) > 0).all()
+
+
+@families
+def test_the_head_turns_features_into_logits(family, pictures):
+    net, images = network(family, in_channels=1, num_classes=10), pictures(3, 8, 8, 1)
+    model = merge(net.graphdef, *net.arrays)
+    features = jax.jit(lambda *arrays: merge(net.graphdef, *arrays).features(images))(*net.arrays)
+    assert features.shape == (3, model.num_features)
+    np.testing.assert_allclose(model.head(features), net.evaluate(*net.arrays, images), rtol=1e-5, atol=1e-5)
+
+
+@families
+def test_evaluation_ignores_batch_mates(family, pictures):
+    net, images = network(family, in_channels=1, num_classes=10), pictures(3, 8, 8, 1)
+    logits = net.evaluate(*net.arrays, images)
+    images[1:] = np.nan
+    beside_nan = net.evaluate(*net.arrays, images)
+    np.testing.assert_array_equal(beside_nan[0], logits[0])
+    assert jnp.isnan(beside_nan[1:]).all()
+
+
+@families
+def test_full_sizes_are_multiples_of_eight_and_answer(family):
+    shapes = jax.eval_shape(lambda: split(create_model(family))[1])
+    assert [leaf.shape for leaf in jax.tree.leaves(shapes) if leaf.ndim == 4 and leaf.shape[-1] % 8] == []
+    logits = jax.eval_shape(lambda images: create_model(family)(images), jnp.zeros((2, 28, 28, 1)))
+    assert (logits.shape, logits.dtype) == ((2, 10), jnp.float32)
+
+
+@families
+def test_every_parameter_gets_a_gradient_and_every_statistic_moves(family, pictures):
+    net = network(family)
+    grads, (_, stats) = net.train(*net.arrays, pictures(4, 8, 8, 1))
+    still = jax.tree.map(lambda new, old: bool((new == old).all()), stats, net.arrays[1])
+    without = jax.tree.map(lambda grad: not bool(grad.any()), grads)
+    stuck = [jax.tree_util.keystr(path) for path, leaf in jax.tree.leaves_with_path((without, still)) if leaf]
+    assert stuck == []
+
+
+@families
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_computes_between_float32_arrays(family, dtype, pictures):
+    net, images = network(family, dtype=jnp.dtype(dtype)), pictures(3, 8, 8, 1)
+    with jax.numpy_dtype_promotion("standard"):
+        features = jax.eval_shape(merge(net.graphdef, *net.arrays).features, images)
+        trained = jax.eval_shape(partial(apply, net.graphdef, train=True), *net.arrays, images)
+        logits = net.evaluate(*net.arrays, images)
+    assert features.dtype == dtype
+    assert {leaf.dtype for leaf in jax.tree.leaves((net.arrays, trained, logits))} == {jnp.dtype("float32")}
+    exact = network(family, in_channels=1, num_classes=10).evaluate(*net.arrays, images)
+    assert 0 < jnp.abs(logits - exact).max() / jnp.abs(exact).max() < 0.1
+
+
+@families
+def test_two_devices_normalise_over_the_whole_batch(family, pictures):
+    net, images = network(family, axis_name="data"), pictures(4, 8, 8, 1)
+    step = jax.pmap(partial(apply, net.graphdef, train=True), "data", in_axes=(None, None, 0))
+    logits, stats = step(*net.arrays, images.reshape(2, 2, 8, 8, 1))
+    whole_logits, whole_stats = network(family).train(*net.arrays, images)[1]
+    np.testing.assert_allclose(logits.reshape(4, 10), whole_logits, rtol=1e-4, atol=1e-4)
+    for device in range(2):
+        for mine, whole in zip(jax.tree.leaves(stats), jax.tree.leaves(whole_stats), strict=True):
+            np.testing.assert_allclose(mine[device], whole, rtol=1e-5, atol=1e-6)
+
+
+@families
+def test_a_model_is_split_and_merged_whole(family):
+    net = network(family)
+    graphdef, *arrays = split(merge(net.graphdef, *net.arrays))
+    assert_same(tuple(arrays), net.arrays)
+    assert_same(split(merge(graphdef, *arrays))[1:], net.arrays)
+    assert count(net.arrays[0]) == sum(np.size(leaf) for leaf in jax.tree.leaves(net.arrays[0]))
+
+
+@families
+def test_a_new_head_leaves_the_features(family):
+    model = merge(network(family).graphdef, *network(family).arrays)
+    old = split(model)[1]
+    model.reset_head(3)
+    new = split(model)[1]
+    assert new.pop("head")["kernel"].shape == (old.pop("head")["kernel"].shape[0], 3)
+    assert_same(new, old)
+    assert model.head(jnp.ones((2, model.num_features))).shape == (2, 3)
+
+
+def test_apply_agrees_with_plain_nnx(pictures):
+    images, model = pictures(2, 8, 8, 1), tiny("wide_cnn")
+    start = split(model)
+    model.train()
+    logits, stats = apply(*start, images, train=True)
+    np.testing.assert_array_equal(model(images), logits)
+    trained = split(model)
+    assert_same(trained[1:], (start[1], stats))
+    model.eval()
+    logits, unchanged = apply(*trained, images, train=False)
+    np.testing.assert_array_equal(model(images), logits)
+    assert_same(unchanged, stats)
+    assert_same(split(model)[1:], trained[1:])
+
+
+def test_an_unknown_name_lists_the_known():
+    with pytest.raises(ValueError, match=f"unknown model 'vgg'.*{', '.join(MODELS)}"):
+        create_model("vgg")
+
+
+def test_weights_follow_from_the_seed():
+    first, again, other = (tiny("wide_cnn", rngs=nnx.Rngs(seed)).stem.conv.kernel[...] for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).all()

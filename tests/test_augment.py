@@ -1,0 +1,176 @@
+import itertools
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from jaxnets.augment import NODES, SMOOTHNESS, affine, augment, draw_warp, fixed_views, identity, mixup, warp_image
+from jaxnets.config import Augmentation
+
+pytestmark = pytest.mark.usefixtures("strict_dtypes")
+NONE = Augmentation(rotation_degrees=0, zoom=0, shear_degrees=0, shift_pixels=0, elastic_pixels=0)
+STRONG = Augmentation(rotation_degrees=25, zoom=0.3, shear_degrees=15, shift_pixels=4, elastic_pixels=1.5)
+STILL = {"degrees": 0.0, "zoom": 1.0, "shear_degrees": 0.0}
+augmented, warped = jax.jit(augment, static_argnums=2), jax.jit(warp_image)
+
+
+def split_keys(count, seed=0):
+    return jax.random.split(jax.random.key(seed), count)
+
+
+def draw_many(count, strength, side):
+    return jax.jit(jax.vmap(partial(draw_warp, strength=strength, side=side)))(split_keys(count))
+
+
+def make_warp(*, shift=(0.0, 0.0), **changed):
+    return identity()._replace(matrix=affine(**STILL | changed), shift=jnp.asarray(shift))
+
+
+@pytest.mark.parametrize("shape", [(4, 8, 8, 1), (4, 28, 28, 1), (4, 7, 9, 3)])
+def test_without_strength_every_bit_stays(shape, pictures):
+    images = pictures(*shape)
+    np.testing.assert_array_equal(augmented(split_keys(4), images, NONE), images)
+
+
+def test_the_identity_keeps_every_bit(pictures):
+    image = pictures(28, 28, 1)
+    np.testing.assert_array_equal(warped(image, identity()), image)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (9, 14, 3)])
+def test_a_warp_reads_where_its_docstring_says(shape, pictures):
+    image = pictures(1, *shape)[0]
+    rng = np.random.default_rng(0)
+    matrix, shift = np.eye(2) + rng.normal(0, 0.2, (2, 2)), rng.normal(0, 2, 2)
+    nodes = rng.normal(0, 1, (NODES, NODES, 2))
+
+    size = np.array(shape[:2])
+    pixels = np.stack(np.mgrid[: shape[0], : shape[1]], axis=-1)
+    centre = (size - 1) / 2
+    field, power = np.zeros(pixels.shape), np.zeros(pixels.shape)
+    for node in itertools.product(range(NODES), repeat=2):
+        place = centre + (np.array(node) - (NODES - 1) / 2) * SMOOTHNESS * size
+        bump = np.exp(-0.5 * (((pixels - place) / (SMOOTHNESS * size)) ** 2).sum(-1, keepdims=True))
+        field, power = field + bump * nodes[node], power + bump**2
+    source = centre + (pixels - centre) @ matrix.T - shift + field / np.sqrt(power)
+
+    read = partial(ndimage.map_coordinates, coordinates=np.moveaxis(source, -1, 0), order=1, mode="grid-constant")
+    expected = np.stack([read(image[..., channel]) for channel in range(shape[-1])], axis=-1)
+    warp = identity()._replace(matrix=matrix.astype("f4"), shift=shift.astype("f4"), nodes=nodes.astype("f4"))
+    np.testing.assert_allclose(warped(image, warp), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("changed", "before", "after"),
+    [
+        ({"shift": (1.0, 2.0)}, (4, 4), (5, 6)),  # down and right
+        ({"degrees": 90.0}, (4, 7), (1, 4)),  # counter-clockwise: from the right to the top
+        ({"degrees": -90.0}, (4, 7), (7, 4)),
+        ({"zoom": 3.0}, (4, 5), (4, 7)),  # enlarged: farther from the centre
+        ({"zoom": 0.5}, (8, 4), (6, 4)),
+        ({"shear_degrees": 45.0}, (2, 4), (2, 6)),  # a column leans to the right at its top,
+        ({"shear_degrees": 45.0}, (6, 4), (6, 2)),  # to the left at its foot,
+        ({"shear_degrees": 45.0}, (4, 6), (4, 6)),  # and rows stay level
+        ({"degrees": 90.0, "shift": (0.0, 1.0)}, (4, 6), (1, 4)),  # the shift comes before the turn
+        ({"degrees": 90.0, "shear_degrees": 45.0}, (4, 6), (2, 6)),  # and the shear after it
+    ],
+)
+def test_bright_pixels_move_as_the_words_say(changed, before, after):
+    image = np.zeros((9, 9, 1), np.float32)
+    image[before] = 1
+    moved = np.asarray(warped(image, make_warp(**changed)))
+    assert np.unravel_index(moved.argmax(), moved.shape)[:2] == after
+    np.testing.assert_allclose(moved[after], 1, atol=1e-5)
+
+
+def test_draws_are_uniform_up_to_their_strength():
+    warps = jax.device_get(draw_many(4000, STRONG, 56))
+    enlarged = 1 / np.sqrt(np.linalg.det(warps.matrix))
+    angle = np.arctan2(warps.matrix[:, 0, 1], warps.matrix[:, 1, 1])
+    turned_back = np.stack([-np.sin(angle), np.cos(angle)], axis=-1)[:, None] @ warps.matrix
+    slant = np.arctan(turned_back[:, 0, 0] * enlarged) if False else None
+    shares = {}
+@pytest.mark.parametrize("side", [28, 56])
+def test_elastic_pixels_are_the_rms_of_the_field_at_the_border_too(side):
+    # At half size no pixel is read outside, and the ramps tell exactly where each was read.
+    ramps = np.stack(np.mgrid[:side, :side], axis=-1).astype(np.float32)
+    half = identity()._replace(matrix=0.5 * jnp.eye(2))
+    strength = replace(NONE, elastic_pixels=0.7)
+    read = lambda nodes: warp_image(jnp.asarray(ramps), half._replace(nodes=nodes)) - warp_image(ramps, half)
+    fields = jax.jit(jax.vmap(read))(draw_many(1500, strength, side).nodes)
+    rms = np.sqrt(np.square(fields).mean(axis=0)) / (strength.elastic_pixels * side / 28)
+    border = np.ones((side, side), bool)
+    border[1:-1, 1:-1] = False
+    np.testing.assert_allclose(rms.mean(axis=(0, 1)), 1, atol=0.03)
+    np.testing.assert_allclose(rms[border].mean(), 1, atol=0.03)
+    np.testing.assert_allclose(np.mean(fields), 0, atol=0.03)
+
+
+def test_an_image_depends_on_its_own_key_alone(pictures):
+    images, keys = pictures(6, 28, 28, 1), split_keys(6)
+    order = np.array([3, 1, 0, 5, 2, 4])
+    changed = augmented(keys, images, STRONG)
+    np.testing.assert_array_equal(augmented(keys[order], images[order], STRONG), changed[order])
+    strangers = np.where(np.arange(6)[:, None, None, None] == 2, images, np.nan)
+    other_keys = split_keys(6, seed=1).at[2].set(keys[2])
+    np.testing.assert_array_equal(augmented(other_keys, strangers, STRONG)[2], changed[2])
+    assert (jnp.abs(augmented(split_keys(6, seed=1), images, STRONG) - changed).max(axis=(1, 2, 3)) > 0.1).all()
+
+
+def test_jit_and_vmap_agree_with_one_image_at_a_time(pictures):
+    images, keys = pictures(3, 28, 28, 1), split_keys(3)
+    singly = [warp_image(image, draw_warp(key, STRONG, 28)) for key, image in zip(keys, images, strict=True)]
+    np.testing.assert_allclose(augmented(keys, images, STRONG), singly, atol=1e-4)
+
+
+def test_mixup_without_alpha_leaves_all(pictures):
+    images, targets = pictures(4, 8, 8, 1), np.eye(4, dtype=np.float32)
+    mixed = mixup(split_keys(4), images, targets, alpha=0.0)
+    np.testing.assert_array_equal(mixed[0], images)
+    np.testing.assert_array_equal(mixed[1], targets)
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0])
+def test_mixup_blends_pairs_of_neighbours(alpha, pictures):
+    # Row i of the unit matrix, as an image, tells how much of every image went into the i-th.
+    unit, keys = np.eye(64, dtype=np.float32), split_keys(64)
+    targets = pictures(64, 10) / 5
+    images, mixed = jax.jit(partial(mixup, alpha=alpha))(keys, unit.reshape(64, 8, 8, 1), targets)
+    shares = np.asarray(images).reshape(64, 64)
+    own = np.diag(shares)
+    assert ((own >= 0.5) & (own <= 1)).all()
+    np.testing.assert_array_equal(own[::2], own[1::2])
+    assert len(np.unique(own[::2])) > 16
+    partner = shares[np.arange(64), np.arange(64) ^ 1]
+    np.testing.assert_allclose(own + partner, 1, atol=1e-6)
+    assert np.count_nonzero(shares) == np.count_nonzero(own) + np.count_nonzero(partner)
+    np.testing.assert_allclose(mixed, shares @ targets, atol=1e-6)
+    pair_sums = lambda rows: np.asarray(rows).reshape(32, 20).sum(axis=1)
+    np.testing.assert_allclose(pair_sums(mixed), pair_sums(targets), rtol=1e-5)
+
+
+def test_a_pair_is_mixed_the_same_on_whichever_device_it_lies(pictures):
+    images, targets, keys = pictures(8, 8, 8, 1), np.eye(8, dtype=np.float32), split_keys(8)
+    whole = mixup(keys, images, targets, alpha=0.4)
+    half = mixup(keys[4:], images[4:], targets[4:], alpha=0.4)
+    for ours, theirs in zip(half, whole, strict=True):
+        np.testing.assert_allclose(ours, theirs[4:], atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 2, 15])
+def test_fixed_views_are_the_identity_and_the_same_draws_always(count):
+    views, again = fixed_views(count, STRONG, 28), fixed_views(count, STRONG, 28)
+    assert len(views) == count
+    jax.tree.map(np.testing.assert_array_equal, views, again)
+    jax.tree.map(np.testing.assert_array_equal, views[0], identity())
+    assert len({view.shift.tobytes() for view in map(jax.device_get, views)}) == count
+
+
+def test_strengths_in_pixels_grow_with_the_image():
+    doubled = replace(STRONG, shift_pixels=8.0, elastic_pixels=3.0)
+    assert STRONG.scaled_to(56) == doubled
+    assert STRONG.scaled_to(28) == STRONG

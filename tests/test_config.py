@@ -1,0 +1,63 @@
+import json
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+
+from jaxnets.config import Augmentation, Preset, Recipe, Selection, Training, recipe_from_json, to_json
+from jaxnets.errors import InputError
+
+NAN = float("nan")
+BAD = [
+    *((Augmentation, name, value) for name in vars(Augmentation()) for value in (-0.1, 90.0, NAN)),
+    *((Training, name, value) for name in ("epochs", "batch_size") for value in (0, -1, NAN)),
+    (Training, "batch_size", 1),
+    *((Training, name, value) for name in ("learning_rate", "clip_norm") for value in (0.0, -1.0, NAN)),
+    *((Training, name, 10.0) for name in ("learning_rate", "weight_decay")),
+    *((Training, name, 1.0) for name in ("warmup", "label_smoothing", "ema_decay")),
+    *((Training, name, -0.1) for name in ("warmup", "weight_decay", "label_smoothing", "ema_decay")),
+    *((Selection, name, value) for name in ("threshold", "agreement", "weight") for value in (0.0, 1.01, NAN)),
+    (Selection, "per_class", 0),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "value"), BAD)
+def test_a_bad_value_is_refused_with_its_name_and_remedy(kind, name, value):
+    with pytest.raises(InputError, match=rf"^{name}: {value!r} is not allowed. Fix: give .+\.$"):
+        kind(**{name: value})
+    with pytest.raises(InputError, match=f"^{name}: "):
+        replace(kind(), **{name: value})
+
+
+def test_every_number_of_a_config_is_checked():
+    checked = {(kind, name) for kind, name, _ in BAD}
+    numbers = {(kind, name) for kind in (Augmentation, Training, Selection) for name in vars(kind())}
+    assert numbers - checked == {(Training, "augmentation")}
+
+
+def test_a_recipe_survives_json():
+    augmentation = Augmentation(zoom=0.123456789, mixup_alpha=0.4)
+    training = Training(epochs=3, learning_rate=1e-4, augmentation=augmentation)
+    recipe = Recipe(family="deep_cnn", sizes={"width": 24, "depth": 7}, training=training)
+    for original in (recipe, Recipe(family="resnet")):
+        assert recipe_from_json(json.loads(json.dumps(to_json(original)))) == original
+    assert recipe_from_json(to_json(recipe)) != Recipe(family="deep_cnn")
+
+
+def test_json_with_a_bad_value_is_refused():
+    value = to_json(Recipe(family="resnet"))
+    value["training"]["augmentation"]["zoom"] = -1
+    with pytest.raises(InputError, match="zoom"):
+        recipe_from_json(value)
+
+
+def test_a_config_cannot_be_changed():
+    with pytest.raises(FrozenInstanceError):
+        Training().epochs = 3
+
+
+def test_a_preset_finds_its_recipe_or_lists_those_it_has():
+    recipes = (Recipe(family="resnet"), Recipe(family="senet"))
+    preset = Preset(name="small", recipes=recipes, students=("senet",))
+    assert preset.recipe("senet") is recipes[1]
+    with pytest.raises(InputError, match=r"small has no family 'vgg'.*one of resnet, senet"):
+        preset.recipe("vgg")
