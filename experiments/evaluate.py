@@ -1,4 +1,5 @@
-"""Says how good the trained networks and their ensemble are: a table, and report.json. Test labels are read here alone."""
+"""Says how good the trained networks and their ensemble are: a table, and report.json. Test labels are read here
+alone."""
 
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,8 @@ def describe_member(job: Job, folder: Path, test_labels: np.ndarray | None) -> d
 def ensemble_tests(
     job: Job, folders: list[Path], weights: np.ndarray, test_labels: np.ndarray | None
 ) -> dict[str, float | None]:
-    """Test accuracies of the ensemble: as submitted, of the plain pictures, and of the networks that saw no test image."""
+    """Test accuracies of the ensemble: as submitted, of the plain pictures, and of the networks that saw no test
+    image."""
     from jaxnets.inference.ensemble import accuracy, combine
 
     if test_labels is None:

@@ -11,7 +11,8 @@ from jaxnets.files import atomic_file
 
 
 def predict_member(job: Job, folder: Path) -> None:
-    """Leaves log_probs_valid.npz and log_probs_test.npz, each an array `log_probs` (V, N, K), in a trained run's folder."""
+    """Leaves log_probs_valid.npz and log_probs_test.npz, each an array `log_probs` (V, N, K), in a trained run's
+    folder."""
     files = {name: folder / f"log_probs_{name}.npz" for name in ("valid", "test")}
     if all(path.is_file() for path in files.values()):
         return

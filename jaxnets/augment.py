@@ -1,6 +1,8 @@
-"""Warps of small images on the device: rotation, zoom, shear, shift and elastic deformation in one bilinear read; MixUp.
+"""Warps of small images on the device: rotation, zoom, shear, shift and elastic deformation in one bilinear read;
+MixUp.
 
-Randomness belongs to the image: the caller hands one key per image, so a draw is the same on whichever device it is made.
+Randomness belongs to the image: the caller hands one key per image, so a draw is the same on whichever device it is
+made.
 """
 
 from typing import NamedTuple
@@ -12,18 +14,19 @@ import numpy as np
 from jaxnets.config import Augmentation
 
 NODES = 9
-"""Random displacements a side of the elastic grid: they lie SMOOTHNESS apart, the outer ones beyond the border, because a
-grid that ends at the border would move it less than the middle."""
+"""Random displacements a side of the elastic grid. They lie SMOOTHNESS apart, the outer ones beyond the border, so that
+the field is as rough there as in the middle."""
 
 SMOOTHNESS = 5 / 28
-"""Standard deviation of the elastic field's Gaussian, as a share of the image's side: Simard et al. 2003 found 4 of 29."""
+"""Standard deviation of the elastic field's Gaussian, as a share of the image's side: Simard et al. 2003 found 4 of
+29."""
 
 
 class Warp(NamedTuple):
     """Where each pixel of the result is read: centre + matrix @ (pixel - centre) - shift + elastic field.
 
-    matrix (2, 2), in rows and columns; shift (2,) in pixels, the way the picture moves; nodes (NODES, NODES, 2), each axis of
-    the field they span having their own RMS, in pixels.
+    matrix (2, 2), in rows and columns; shift (2,) in pixels, the way the picture moves before it is turned and enlarged;
+    nodes (NODES, NODES, 2), whose field has on each axis the RMS that the nodes have, in pixels.
     """
 
     matrix: jax.Array
@@ -44,23 +47,24 @@ def affine(*, degrees: jax.Array, zoom: jax.Array, shear_degrees: jax.Array) -> 
 
 
 def draw_warp(key: jax.Array, strength: Augmentation, side: int) -> Warp:
-    """A random warp for an image of `side` pixels; every strength is the half-width of a uniform draw, but elastic an RMS."""
+    """A random warp for an image of `side` pixels; every strength is the half-width of a uniform draw, but elastic
+    an RMS."""
     strength = strength.scaled_to(side)
-    keys = jax.random.split(key, 3)
-    degrees, zoom, shear = jax.random.uniform(keys[0], (3,), minval=-1, maxval=1)
+    key_affine, key_elastic = jax.random.split(key)
+    degrees, zoom, shear, down, right = jax.random.uniform(key_affine, (5,), minval=-1, maxval=1)
     matrix = affine(
         degrees=degrees * strength.rotation_degrees,
         zoom=jnp.exp(zoom * np.log1p(strength.zoom)),
         shear_degrees=shear * strength.shear_degrees,
     )
-    shift = strength.shift_pixels * jax.random.uniform(keys[1], (2,), minval=-1, maxval=1)
-    nodes = strength.elastic_pixels * jax.random.normal(keys[2], (NODES, NODES, 2))
+    shift = strength.shift_pixels * jnp.stack([down, right])
+    nodes = strength.elastic_pixels * jax.random.normal(key_elastic, (NODES, NODES, 2))
     return Warp(matrix, shift, nodes)
 
 
 def spread(size: int) -> np.ndarray:
-    """-> (size, NODES): how much each node moves each pixel of a line. Each row's squares sum to one, so that independent
-    nodes of unit variance give every pixel unit variance."""
+    """-> (size, NODES): how much each node moves each pixel of a line. Each row's squares sum to one, so that
+    independent nodes of unit variance give every pixel unit variance."""
     places = (np.arange(NODES) - (NODES - 1) / 2) * SMOOTHNESS * size
     offsets = np.arange(size)[:, None] - (size - 1) / 2 - places
     weights = np.exp(-0.5 * (offsets / (SMOOTHNESS * size)) ** 2)
@@ -70,13 +74,15 @@ def spread(size: int) -> np.ndarray:
 def warp_image(image: jax.Array, warp: Warp) -> jax.Array:
     """image (H, W, C) float -> (H, W, C); zero outside. The identity warp gives back the same bits."""
     height, width, channels = image.shape
-    rows, columns = (jnp.arange(size) - (size - 1) / 2 for size in (height, width))
-    offsets = jnp.stack(jnp.meshgrid(rows, columns, indexing="ij"), axis=-1)
-    # Four products and sums, not a matrix product: that would be rounded to bfloat16 or TF32 on an accelerator.
-    source = (offsets[..., None, :] * warp.matrix).sum(axis=-1) - warp.shift
-    elastic = jnp.einsum("hi,ijk,wj->hwk", spread(height), warp.nodes, spread(width))
-    source = source + elastic + jnp.array([(height - 1) / 2, (width - 1) / 2])
-    read = lambda plane: jax.scipy.ndimage.map_coordinates(plane, [source[..., 0], source[..., 1]], order=1)
+    along = (jnp.arange(size, dtype=jnp.float32) - (size - 1) / 2 for size in (height, width))
+    rows, columns = jnp.meshgrid(*along, indexing="ij")
+    field = jnp.einsum("hi,ijk,wj->khw", spread(height), warp.nodes, spread(width))
+    # Products and sums, not a matrix product: that would be rounded to bfloat16 or TF32 on an accelerator.
+    source = [
+        weights[0] * rows + weights[1] * columns - shift + elastic + (size - 1) / 2
+        for weights, shift, elastic, size in zip(warp.matrix, warp.shift, field, (height, width), strict=True)
+    ]
+    read = lambda plane: jax.scipy.ndimage.map_coordinates(plane, source, order=1)
     return jnp.stack([read(image[..., c]) for c in range(channels)], axis=-1)
 
 
@@ -89,8 +95,8 @@ def augment(keys: jax.Array, images: jax.Array, strength: Augmentation) -> jax.A
 def mixup(keys: jax.Array, images: jax.Array, targets: jax.Array, *, alpha: float) -> tuple[jax.Array, jax.Array]:
     """Blends neighbours 2i and 2i + 1, so that no pair is cut when a batch is divided (Zhang et al. 2018, section 2).
 
-    keys (B,), images (B, ...), targets (B, K) -> images, targets. One weight a pair, from Beta(alpha, alpha), the larger
-    share to the image itself; alpha 0 leaves all as it is.
+    keys (B,), images (B, ...), targets (B, K) -> images, targets. One weight a pair, from Beta(alpha, alpha), the
+    larger share to the image itself; alpha 0 leaves all as it is.
     """
     if alpha == 0:
         return images, targets
@@ -106,6 +112,7 @@ def mixup(keys: jax.Array, images: jax.Array, targets: jax.Array, *, alpha: floa
 
 
 def fixed_views(count: int, strength: Augmentation, side: int) -> list[Warp]:
-    """The `count` views of test-time augmentation: the identity, then the same draws from the training distribution always."""
+    """The `count` views of test-time augmentation: the identity, then the same draws from the training distribution
+    always."""
     keys = jax.random.split(jax.random.key(0), max(count - 1, 1))
     return [identity(), *(draw_warp(key, strength, side) for key in keys)][:count]

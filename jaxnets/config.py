@@ -1,14 +1,16 @@
 """What a run is made of: frozen dataclasses, checked when built, saved whole as JSON beside what they produced."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from jaxnets.errors import InputError
 
 
-def check(condition: bool, name: str, value: object, wanted: str) -> None:
-    if not condition:
+def check(name: str, value: object, wanted: str, allowed: Callable[[Any], bool], kind: type = float) -> None:
+    """InputError unless `value` is a number of its kind (a whole one is a float too) and `allowed`, which NaN never is."""
+    number = isinstance(value, (kind, int)) and not isinstance(value, bool)
+    if not number or not allowed(value):
         raise InputError(name, f"{value!r} is not allowed", f"give {wanted}")
 
 
@@ -27,7 +29,7 @@ class Augmentation:
     def __post_init__(self) -> None:
         for strength in fields(self):
             value = getattr(self, strength.name)
-            check(0 <= value < 90, strength.name, value, "a number of at least 0 and below 90")
+            check(strength.name, value, "a number of at least 0 and below 90", lambda x: 0 <= x < 90)
 
     def scaled_to(self, side: int) -> "Augmentation":
         """The same relative strengths for an image of `side` pixels."""
@@ -37,8 +39,9 @@ class Augmentation:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How one network is trained. `learning_rate` is the peak of a warm-up over `warmup` of all steps and a cosine to zero;
-    `weight_decay` is AdamW's, on kernels only; `ema_decay` is that of the averages which are kept in the end."""
+    """How one network is trained. `learning_rate` is the peak of a warm-up over `warmup` of all steps and a cosine
+    to zero; `weight_decay` is AdamW's, on kernels only; `ema_decay` is that of the averages which are kept in the
+    end."""
 
     epochs: int = 10
     batch_size: int = 128
@@ -51,14 +54,14 @@ class Training:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
-        check(self.epochs >= 1, "epochs", self.epochs, "at least 1")
-        check(self.batch_size >= 2, "batch_size", self.batch_size, "at least 2")
-        check(0 < self.learning_rate < 10, "learning_rate", self.learning_rate, "a number between 0 and 10")
-        check(0 <= self.warmup < 1, "warmup", self.warmup, "a share of all steps, from 0 to below 1")
-        check(0 <= self.weight_decay < 10, "weight_decay", self.weight_decay, "a number from 0 to 10")
-        check(self.clip_norm > 0, "clip_norm", self.clip_norm, "a number above 0")
-        check(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "a share from 0 to below 1")
-        check(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "a share from 0 to below 1")
+        check("epochs", self.epochs, "at least 1", lambda x: x >= 1, int)
+        check("batch_size", self.batch_size, "at least 2", lambda x: x >= 2, int)
+        check("learning_rate", self.learning_rate, "a number between 0 and 10", lambda x: 0 < x < 10)
+        check("warmup", self.warmup, "a share of all steps, from 0 to below 1", lambda x: 0 <= x < 1)
+        check("weight_decay", self.weight_decay, "a number from 0 to 10", lambda x: 0 <= x <= 10)
+        check("clip_norm", self.clip_norm, "a number above 0", lambda x: x > 0)
+        check("label_smoothing", self.label_smoothing, "a share from 0 to below 1", lambda x: 0 <= x < 1)
+        check("ema_decay", self.ema_decay, "a share from 0 to below 1", lambda x: 0 <= x < 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +75,9 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which test rows get a pseudo-label: calibrated probability of the teachers' mean at least `threshold`, at least a share
-    `agreement` of them naming the same class, at most `per_class` rows a class. A student counts each as `weight` of a row."""
+    """Which test rows get a pseudo-label: calibrated probability of the teachers' mean at least `threshold`, at
+    least a share `agreement` of them naming the same class, at most `per_class` rows a class. A student counts each
+    as `weight` of a row."""
 
     threshold: float = 0.99
     agreement: float = 1.0
@@ -81,15 +85,16 @@ class Selection:
     weight: float = 0.5
 
     def __post_init__(self) -> None:
-        check(0 < self.threshold <= 1, "threshold", self.threshold, "a probability above 0")
-        check(0 < self.agreement <= 1, "agreement", self.agreement, "a share above 0")
-        check(self.per_class >= 1, "per_class", self.per_class, "at least 1")
-        check(0 < self.weight <= 1, "weight", self.weight, "a share above 0")
+        check("threshold", self.threshold, "a probability above 0", lambda x: 0 < x <= 1)
+        check("agreement", self.agreement, "a share above 0", lambda x: 0 < x <= 1)
+        check("per_class", self.per_class, "at least 1", lambda x: x >= 1, int)
+        check("weight", self.weight, "a share above 0", lambda x: 0 < x <= 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """A whole pipeline: `recipes` trained with `seeds` seeds each, then `students` (families, one each) on pseudo-labels too."""
+    """A whole pipeline: `recipes` trained with `seeds` seeds each, then `students` (families, one each) on
+    pseudo-labels too."""
 
     name: str
     recipes: tuple[Recipe, ...]

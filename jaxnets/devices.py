@@ -40,8 +40,8 @@ def default_precision(devices: Devices) -> str:
 
 
 def replicate(tree: Any, devices: Devices) -> Any:
-    """One whole copy of every array on each device. By way of NumPy: a copy that shared a buffer with the caller's array
-    would delete it when donated."""
+    """One whole copy of every array on each device. By way of NumPy: a copy that shared a buffer with the caller's
+    array would delete it when donated."""
     everywhere = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec())
     return jax.device_put(jax.tree.map(np.asarray, tree), everywhere)
 

@@ -1,4 +1,5 @@
-"""A run's folder: config.json says what it is, state/ holds its arrays, metrics.csv its history. Written here, opened here."""
+"""A run's folder: config.json says what it is, state/ holds its arrays, metrics.csv its history. Written here,
+opened here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ from jaxnets.training.checkpoint import restore
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What one trained network is made of and what it was trained on: enough to make it again. `pseudo_labels` is how many
-    test rows a student was shown, None for a network that saw none."""
+    """What one trained network is made of and what it was trained on: enough to make it again. `pseudo_labels` is
+    how many test rows a student was shown, None for a network that saw none."""
 
     recipe: Recipe
     seed: int

@@ -1,4 +1,5 @@
-"""One temperature, fitted on validation rows: Guo et al., "On Calibration of Modern Neural Networks", 2017, section 4.2."""
+"""One temperature, fitted on validation rows: Guo et al., "On Calibration of Modern Neural Networks", 2017, section
+4.2."""
 
 import numpy as np
 from scipy.optimize import minimize_scalar

@@ -23,7 +23,8 @@ def nll(log_probs: np.ndarray, labels: np.ndarray) -> float:
 
 
 def fit_weights(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """log_probs (M, N, K) of validation rows, labels (N,) -> weights (M,) >= 0 that sum to one and give the least NLL."""
+    """log_probs (M, N, K) of validation rows, labels (N,) -> weights (M,) >= 0 that sum to one and give the least
+    NLL."""
     log_probs = log_probs.astype(np.float64)
     loss = lambda scores: nll(combine(log_probs, softmax(scores)), labels)
     return softmax(minimize(loss, np.zeros(len(log_probs)), method="L-BFGS-B").x)

@@ -10,8 +10,8 @@ from jaxnets.inference.ensemble import combine
 
 
 class PseudoLabels(NamedTuple):
-    """rows (n,) int64 rising; targets (n, K) float32 probabilities, the teachers' calibrated mean; agreement, the share of
-    teachers, averaged over *all* rows, who name the class that their mean names."""
+    """rows (n,) int64 rising; targets (n, K) float32 probabilities, the teachers' calibrated mean; agreement, the
+    share of teachers, averaged over *all* rows, who name the class that their mean names."""
 
     rows: np.ndarray
     targets: np.ndarray
@@ -19,8 +19,9 @@ class PseudoLabels(NamedTuple):
 
 
 def select(log_probs: np.ndarray, temperature: float, selection: Selection) -> PseudoLabels:
-    """log_probs (M, N, K) of M teachers, temperature of their mean -> the rows that pass `selection`, the surest first where
-    a class has too many. The teachers must not have seen the validation rows by which their students are judged."""
+    """log_probs (M, N, K) of M teachers, temperature of their mean -> the rows that pass `selection`, the surest
+    first where a class has too many. The teachers must not have seen the validation rows by which their students are
+    judged."""
     mean = apply_temperature(combine(log_probs), temperature)
     label, confidence = mean.argmax(axis=-1), np.exp(mean.max(axis=-1))
     agreement = (log_probs.argmax(axis=-1) == label).mean(axis=0)

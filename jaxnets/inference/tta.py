@@ -11,7 +11,8 @@ from jaxnets.runs import Run
 def tta(run: Run, images: dict[str, np.ndarray], *, views: int, devices: Devices) -> dict[str, np.ndarray]:
     """images (N, H, W, C) uint8 by name -> log_probs (V, N, K) float32 by the same names. Row 0 is the plain picture.
 
-    The views are always the same for the same strengths and size, so members can be compared view by view (Sato et al. 2015).
+    The views are always the same for the same strengths and size, so members can be compared view by view (Sato et
+    al. 2015).
     """
     predict = make_predict(run.graphdef, devices)
     side = max(run.config.image_shape[:2])

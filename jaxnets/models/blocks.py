@@ -19,8 +19,9 @@ SMALL = 2**16
 def convolve(x: jax.Array, kernel: jax.Array, *, stride: int = 1, padding: str = "SAME") -> jax.Array:
     """x (B, H, W, C), kernel (k, k, C, D) -> (B, H', W', D), for `padding` "SAME" or "VALID".
 
-    XLA's convolution, but for two cases that it does slowly: a 1 x 1 kernel, backwards three times slower on two cores than
-    a matrix product, and small maps on a CPU: a valid 5 x 5 kernel on 8 x 8 x 32 takes 23 ms a batch of 64, as columns 2.5.
+    XLA's convolution, but for two cases that it does slowly: a 1 x 1 kernel, backwards three times slower on two
+    cores than a matrix product, and small maps on a CPU: a valid 5 x 5 kernel on 8 x 8 x 32 takes 23 ms a batch of
+    64, as columns 2.5.
     """
     size = kernel.shape[0]
     if size == 1:

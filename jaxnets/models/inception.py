@@ -12,8 +12,9 @@ from jaxnets.models.blocks import ConvNorm, head, max_pool
 class InceptionModule(nnx.Module):
     """1 x 1, 3 x 3, 5 x 5 and pooled branches, side by side in the channels (fig. 2b): (B, H, W, C) -> (B, H, W, D).
 
-    Half of the D channels come from the 3 x 3 branch, a quarter from the 1 x 1, an eighth from each of the others: about
-    the shares of module 3a in table 1. Reductions before the large kernels have the paper's ratios too, 3/4 and 1/2.
+    Half of the D channels come from the 3 x 3 branch, a quarter from the 1 x 1, an eighth from each of the others:
+    about the shares of module 3a in table 1. Reductions before the large kernels have the paper's ratios too, 3/4
+    and 1/2.
     """
 
     def __init__(self, in_channels: int, channels: int, *, rngs: nnx.Rngs, **common):

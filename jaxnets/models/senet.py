@@ -10,7 +10,8 @@ from jaxnets.models.blocks import ConvNorm, head
 
 
 class SqueezeExcite(nnx.Module):
-    """Each channel times a weight in (0, 1) that the mean of all channels decides (section 3): (B, H, W, C) -> the same."""
+    """Each channel times a weight in (0, 1) that the mean of all channels decides (section 3): (B, H, W, C) -> the
+    same."""
 
     def __init__(self, channels: int, *, reduction: int = 4, dtype: Any, param_dtype: Any, rngs: nnx.Rngs):
         hidden = max(channels // reduction, 4)
@@ -23,7 +24,8 @@ class SqueezeExcite(nnx.Module):
 
 
 class SEBlock(nnx.Module):
-    """Two convolutions with batch norm, squeeze-and-excitation, then the shortcut and ReLU (fig. 3, the basic block)."""
+    """Two convolutions with batch norm, squeeze-and-excitation, then the shortcut and ReLU (fig. 3, the basic
+    block)."""
 
     def __init__(
         self, in_channels: int, channels: int, *, stride: int, axis_name: str | None, rngs: nnx.Rngs, **dtypes

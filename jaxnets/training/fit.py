@@ -50,7 +50,8 @@ def fit(
     devices: Devices,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> None:
-    """Trains the network of `config` on `examples` (NumPy arrays); config.json, state/ and metrics.csv are left in `folder`.
+    """Trains the network of `config` on `examples` (NumPy arrays); config.json, state/ and metrics.csv are left in
+    `folder`.
 
     A folder that holds some epochs already is taken up from there, to the same bits on the same machine. Raises
     InputError, before anything compiles, where batch and devices do not fit.

@@ -6,8 +6,8 @@ import optax
 
 
 def soft_targets(targets: jax.Array, weights: jax.Array, *, smoothing: float) -> jax.Array:
-    """targets (B, K) probabilities, weights (B,) -> (B, K): smoothed rows (Szegedy et al. 2016, section 7) that sum to their
-    weight. Cross-entropy is linear in its targets, so a row that sums to w counts w times, after MixUp too."""
+    """targets (B, K) probabilities, weights (B,) -> (B, K): smoothed rows (Szegedy et al. 2016, section 7) that sum
+    to their weight. Cross-entropy is linear in its targets, so a row that sums to w counts w times, after MixUp too."""
     return optax.smooth_labels(targets, smoothing) * weights[:, None]
 
 

@@ -29,11 +29,12 @@ def check_batch(batch_size: int, num_rows: int, devices: Devices) -> None:
 def compile_epoch(
     train_step: Step, devices: Devices, state: TrainState, examples: Examples, order: np.ndarray
 ) -> Epoch:
-    """-> epoch(state, examples, order (S, B), done) -> state, metrics (S,) each, compiled for arguments of these shapes.
+    """-> epoch(state, examples, order (S, B), done) -> state, metrics (S,) each, compiled for arguments of these
+    shapes.
 
-    `state` and `examples` lie on the devices already (see `replicate`); the state is donated; `done(steps)` is called as
-    steps are finished. An accelerator runs all steps in one dispatch. A CPU gets one step a dispatch: XLA's CPU backend
-    runs a convolution's weight gradient 13 to 190 times slower inside a loop.
+    `state` and `examples` lie on the devices already (see `replicate`); the state is donated; `done(steps)` is
+    called as steps are finished. An accelerator runs all steps in one dispatch. A CPU gets one step a dispatch:
+    XLA's CPU backend runs a convolution's weight gradient 13 to 190 times slower inside a loop.
     """
     every_step = compile_steps if devices[0].platform == "cpu" else compile_scan
     return every_step(train_step, devices, state, examples, order)

@@ -15,7 +15,8 @@ from jaxnets.models.functional import Arrays, apply
 from jaxnets.training.losses import cross_entropy, soft_targets
 
 LOSS_SCALE = {"float16": 1024.0}
-"""Gradients smaller than 6e-8 vanish in float16: the loss is scaled up before they are taken, and they back down after."""
+"""Gradients smaller than 6e-8 vanish in float16: the loss is scaled up before they are taken, and they back down
+after."""
 
 
 class TrainState(NamedTuple):
@@ -31,7 +32,8 @@ class TrainState(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """images (B, H, W, C) uint8, targets (B, K) float32 probabilities, weights (B,) float32: how much each example counts."""
+    """images (B, H, W, C) uint8, targets (B, K) float32 probabilities, weights (B,) float32: how much each example
+    counts."""
 
     images: jax.Array
     targets: jax.Array

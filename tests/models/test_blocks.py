@@ -66,6 +66,11 @@ def test_a_valid_convolution_pads_maps_no_larger_than_its_kernel():
     assert conv(jnp.ones((1, 3, 5, 1))).shape == (1, 3, 5, 2)
 
 
+def test_a_convolution_computes_in_its_own_precision():
+    conv = blocks.Conv(1, 2, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    assert (conv(jnp.ones((1, 4, 4, 1))).dtype, conv.kernel.dtype) == (jnp.bfloat16, jnp.float32)
+
+
 def test_logits_are_float32_whatever_the_features():
     with jax.numpy_dtype_promotion("standard"):
         assert blocks.head(8, 3, rngs=nnx.Rngs(0))(jnp.ones((2, 8), jnp.bfloat16)).dtype == jnp.float32

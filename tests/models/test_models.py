@@ -73,7 +73,8 @@ def test_evaluation_ignores_batch_mates(family, pictures):
 @families
 def test_full_sizes_are_multiples_of_eight_and_answer(family):
     shapes = jax.eval_shape(lambda: split(create_model(family))[1])
-    assert [leaf.shape for leaf in jax.tree.leaves(shapes) if leaf.ndim == 4 and leaf.shape[-1] % 8] == []
+    del shapes["head"]
+    assert [leaf.shape for leaf in jax.tree.leaves(shapes) if leaf.shape[-1] % 8] == []
     logits = jax.eval_shape(lambda images: create_model(family)(images), jnp.zeros((2, 28, 28, 1)))
     assert (logits.shape, logits.dtype) == ((2, 10), jnp.float32)
 
@@ -90,16 +91,23 @@ def test_every_parameter_gets_a_gradient_and_every_statistic_moves(family, pictu
 
 @families
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_computes_between_float32_arrays(family, dtype, pictures):
+def test_half_precision_lies_between_float32_arrays(family, dtype, pictures):
     net, images = network(family, dtype=jnp.dtype(dtype)), pictures(3, 8, 8, 1)
     with jax.numpy_dtype_promotion("standard"):
         features = jax.eval_shape(merge(net.graphdef, *net.arrays).features, images)
         trained = jax.eval_shape(partial(apply, net.graphdef, train=True), *net.arrays, images)
-        logits = net.evaluate(*net.arrays, images)
     assert features.dtype == dtype
-    assert {leaf.dtype for leaf in jax.tree.leaves((net.arrays, trained, logits))} == {jnp.dtype("float32")}
-    exact = network(family, in_channels=1, num_classes=10).evaluate(*net.arrays, images)
-    assert 0 < jnp.abs(logits - exact).max() / jnp.abs(exact).max() < 0.1
+    assert {leaf.dtype for leaf in jax.tree.leaves((net.arrays, trained))} == {jnp.dtype("float32")}
+
+
+@families
+def test_half_precision_comes_close(family, pictures):
+    rough, exact = (network(family, in_channels=1, num_classes=10, **dtype) for dtype in ({"dtype": jnp.bfloat16}, {}))
+    images = pictures(3, 8, 8, 1)
+    desired = exact.evaluate(*exact.arrays, images)
+    with jax.numpy_dtype_promotion("standard"):
+        logits = rough.evaluate(*exact.arrays, images)
+    assert 0 < jnp.abs(logits - desired).max() / jnp.abs(desired).max() < 0.1
 
 
 @families

@@ -1,0 +1,103 @@
+import jax
+import numpy as np
+import pytest
+
+from jaxnets.devices import AXIS, choose_devices, replicate, share
+from jaxnets.errors import InputError
+from jaxnets.models import MODELS
+from jaxnets.runs import init_arrays
+from jaxnets.training.fit import Validation, fit
+from jaxnets.training.order import batch_order
+from jaxnets.training.parallel import check_batch, compile_epoch, compile_scan
+from jaxnets.training.schedule import make_optimizer
+from jaxnets.training.step import init_state, make_train_step
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+ONE, TWO = jax.devices()[:1], jax.devices()[:2]
+ORDER = batch_order(26, 8, seed=0, epoch=0)
+
+
+def run_epoch(config, examples, devices, *, form=compile_epoch):
+    """-> the state, still on its devices, and the metrics of three steps with augmentation and MixUp."""
+    graphdef, params, stats = init_arrays(config, axis_name=AXIS)
+    optimizer = make_optimizer(config.recipe.training, 10)
+    train_step = make_train_step(graphdef, optimizer, config.recipe.training, precision=config.precision)
+    state, resident = replicate((init_state(params, stats, optimizer, seed=0), examples), devices)
+    done = []
+    state, metrics = form(train_step, devices, state, resident, ORDER)(state, resident, ORDER, done.append)
+    assert done[-1] == len(ORDER)
+    assert {values.shape for values in metrics.values()} == {(3,)}
+    return state, metrics
+
+
+def assert_replicas_agree(tree):
+    """Every device holds the same numbers: `out_axes=None` claims it, and nothing else checks it."""
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        first, *others = (np.asarray(shard.data) for shard in leaf.addressable_shards)
+        assert len(others) == 1
+        np.testing.assert_array_equal(others[0], first, jax.tree_util.keystr(path))
+
+
+def assert_close(actual, desired):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), actual, desired)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def on_two(request, tiny_config, draw_examples, quick_compilation):
+    """A family's config, and its state and metrics after an epoch on two devices."""
+    config = tiny_config(request.param)
+    return config, *run_epoch(config, draw_examples(26), TWO)
+
+
+def test_replicas_agree(on_two):
+    _, state, metrics = on_two
+    assert_replicas_agree(state)
+    assert np.isfinite(metrics["loss"]).all()
+
+
+def test_one_device_ends_where_two_do(on_two, draw_examples):
+    config, *desired = on_two
+    assert_close(list(run_epoch(config, draw_examples(26), ONE)), desired)
+
+
+@pytest.mark.parametrize("devices", [ONE, TWO])
+def test_a_scan_ends_where_single_steps_do(tiny_config, draw_examples, devices):
+    config, examples = tiny_config(), draw_examples(26)
+    single, scanned = (run_epoch(config, examples, devices, form=form) for form in (compile_epoch, compile_scan))
+    assert_close(scanned, single)
+
+
+@pytest.mark.parametrize(("size", "rows", "words"), [(6, 99, "multiple of 4"), (7, 99, "pairs"), (32, 31, "31 train")])
+def test_bad_batches_are_refused(size, rows, words):
+    with pytest.raises(InputError, match=words):
+        check_batch(size, rows, TWO)
+
+
+def test_a_bad_batch_is_refused_before_anything_starts(tmp_path, tiny_config, draw_examples):
+    examples = draw_examples(10)
+    with pytest.raises(InputError, match="batch_size"):
+        fit(tmp_path / "run", tiny_config(batch_size=6), examples, Validation(examples.images, np.zeros(10)), TWO)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("count", [-1, 0, 3])
+def test_devices_that_are_not_there(count):
+    with pytest.raises(InputError, match=f"--devices: {count} asked for, 2 of kind cpu here. Fix: give 1 to 2"):
+        choose_devices(count)
+
+
+def test_devices_are_chosen_from_the_first():
+    assert [list(choose_devices(count)) for count in (None, 1, 2)] == [TWO, ONE, TWO]
+
+
+def test_shares_keep_neighbours_together():
+    np.testing.assert_array_equal(share(np.arange(8).reshape(1, 8), TWO), [[[0, 1, 2, 3]], [[4, 5, 6, 7]]])
+
+
+@pytest.mark.parametrize("devices", [ONE, TWO])
+def test_donating_a_replica_leaves_the_original(devices):
+    original = jax.numpy.arange(4.0)
+    replica = replicate(original, devices)
+    jax.block_until_ready(jax.jit(lambda x: x + 1, donate_argnums=0)(replica))
+    assert replica.is_deleted()
+    np.testing.assert_array_equal(original, [0, 1, 2, 3])
