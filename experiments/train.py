@@ -32,7 +32,7 @@ def train_member(job: Job, folder: Path, family: str, seed: int, *, pseudo_label
     if pseudo_labels is not None:
         with np.load(pseudo_labels / "selected.npz") as chosen:
             extra = digits.x_test[chosen["rows"]], chosen["targets"], chosen["weights"]
-        examples = tuple(np.concatenate(pair) for pair in zip(examples, extra, strict=True))
+        examples = [np.concatenate(pair) for pair in zip(examples, extra, strict=True)]
     config = RunConfig(
         recipe=job.preset.recipe(family),
         seed=seed,
@@ -50,9 +50,9 @@ def train_member(job: Job, folder: Path, family: str, seed: int, *, pseudo_label
     os.rename(unfinished, folder)
 
 
-def labelled_examples(images: np.ndarray, labels: np.ndarray, num_classes: int) -> tuple[np.ndarray, ...]:
+def labelled_examples(images: np.ndarray, labels: np.ndarray, num_classes: int) -> list[np.ndarray]:
     """-> images, one-hot targets (N, K) float32, weights (N,) of one."""
-    return images, np.eye(num_classes, dtype=np.float32)[labels], np.ones(len(labels), np.float32)
+    return [images, np.eye(num_classes, dtype=np.float32)[labels], np.ones(len(labels), np.float32)]
 
 
 def main(options: TrainOptions) -> None:

@@ -25,8 +25,8 @@ SMOOTHNESS = 5 / 28
 class Warp(NamedTuple):
     """Where each pixel of the result is read: centre + matrix @ (pixel - centre) - shift + elastic field.
 
-    matrix (2, 2), in rows and columns; shift (2,) in pixels, the way the picture moves before it is turned and enlarged;
-    nodes (NODES, NODES, 2), whose field has on each axis the RMS that the nodes have, in pixels.
+    matrix (2, 2), in rows and columns; shift (2,) in pixels, the way the picture moves before it is turned and
+    enlarged; nodes (NODES, NODES, 2), whose field has on each axis the RMS that the nodes have, in pixels.
     """
 
     matrix: jax.Array

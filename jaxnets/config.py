@@ -8,7 +8,8 @@ from jaxnets.errors import InputError
 
 
 def check(name: str, value: object, wanted: str, allowed: Callable[[Any], bool], kind: type = float) -> None:
-    """InputError unless `value` is a number of its kind (a whole one is a float too) and `allowed`, which NaN never is."""
+    """InputError unless `value` is a number of its kind (a whole one is a float too) and `allowed`, which NaN never
+    is."""
     number = isinstance(value, (kind, int)) and not isinstance(value, bool)
     if not number or not allowed(value):
         raise InputError(name, f"{value!r} is not allowed", f"give {wanted}")
@@ -58,7 +59,7 @@ class Training:
         check("batch_size", self.batch_size, "at least 2", lambda x: x >= 2, int)
         check("learning_rate", self.learning_rate, "a number between 0 and 10", lambda x: 0 < x < 10)
         check("warmup", self.warmup, "a share of all steps, from 0 to below 1", lambda x: 0 <= x < 1)
-        check("weight_decay", self.weight_decay, "a number from 0 to 10", lambda x: 0 <= x <= 10)
+        check("weight_decay", self.weight_decay, "a number from 0 to below 10", lambda x: 0 <= x < 10)
         check("clip_norm", self.clip_norm, "a number above 0", lambda x: x > 0)
         check("label_smoothing", self.label_smoothing, "a share from 0 to below 1", lambda x: 0 <= x < 1)
         check("ema_decay", self.ema_decay, "a share from 0 to below 1", lambda x: 0 <= x < 1)

@@ -46,8 +46,8 @@ def compile_scan(train_step: Step, devices: Devices, state: TrainState, examples
         return jax.lax.scan(visit, state, order)
 
     places = share(np.arange(order.shape[1]), devices)
-    axes = {"in_axes": (None, None, 0, 0), "out_axes": None, "donate_argnums": 0}
-    scanned = jax.pmap(scan, AXIS, devices=list(devices), **axes)
+    axes = (None, None, 0, 0)
+    scanned = jax.pmap(scan, AXIS, in_axes=axes, out_axes=None, donate_argnums=0, devices=list(devices))
     steps = scanned.lower(state, examples, share(order, devices), places).compile()
 
     def epoch(state: TrainState, examples: Examples, order: np.ndarray, done: Callable[[int], None]) -> Any:
@@ -65,8 +65,8 @@ def compile_steps(
     places = share(np.arange(order.shape[1]), devices)
     # Apart from the step, so that the step's program does not depend on the number of examples.
     gather = jax.pmap(take, AXIS, in_axes=(None, 0), devices=list(devices))
-    axes = {"in_axes": (None, 0, 0), "out_axes": None, "donate_argnums": 0}
-    mapped = jax.pmap(train_step, AXIS, devices=list(devices), **axes)
+    axes = (None, 0, 0)
+    mapped = jax.pmap(train_step, AXIS, in_axes=axes, out_axes=None, donate_argnums=0, devices=list(devices))
     step = mapped.lower(state, gather(examples, share(order[0], devices)), places).compile()
 
     def epoch(state: TrainState, examples: Examples, order: np.ndarray, done: Callable[[int], None]) -> Any:

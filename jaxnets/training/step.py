@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
@@ -35,9 +36,9 @@ class Examples(NamedTuple):
     """images (B, H, W, C) uint8, targets (B, K) float32 probabilities, weights (B,) float32: how much each example
     counts."""
 
-    images: jax.Array
-    targets: jax.Array
-    weights: jax.Array
+    images: jax.Array | np.ndarray
+    targets: jax.Array | np.ndarray
+    weights: jax.Array | np.ndarray
 
 
 Step = Callable[[TrainState, Examples, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
@@ -51,8 +52,8 @@ def init_state(params: Arrays, stats: Arrays, optimizer: optax.GradientTransform
 
 def moving_average(average: Any, value: Any, step: jax.Array, *, decay: float) -> Any:
     """Early on the decay is smaller, (1 + t) / (10 + t), so that the first random weights are soon forgotten."""
-    decay = jnp.minimum(decay, (1 + step) / (10 + step))
-    return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, value)
+    share = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda old, new: share * old + (1 - share) * new, average, value)
 
 
 def make_train_step(

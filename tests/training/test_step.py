@@ -105,7 +105,7 @@ def test_float16_keeps_small_gradients(gradients, tiny_config, draw_examples):
 
 def test_steps_lower_the_loss(trajectory):
     _, losses = trajectory
-    assert min(losses[-3:]) < 0.8 * losses[0]
+    assert max(losses[-3:]) < 0.95 * losses[0]
 
 
 def test_averages_follow_parameters_and_statistics(trajectory):

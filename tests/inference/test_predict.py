@@ -1,0 +1,69 @@
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxnets.augment import identity
+from jaxnets.config import Augmentation, Recipe, Training
+from jaxnets.inference.predict import make_predict
+from jaxnets.inference.tta import tta
+from jaxnets.models.functional import split
+from jaxnets.runs import Run, RunConfig, build
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+DEVICES = jax.devices()
+IMAGES = np.random.default_rng(0).integers(0, 256, (11, 8, 8, 1), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def run(quick_compilation):
+    """A network whose arrays are random, its statistics too."""
+    config = RunConfig(
+        recipe=Recipe(family="wide_cnn", sizes={"width": 4, "depth": 1}, training=Training(augmentation=Augmentation())),
+        seed=0,
+        precision="float32",
+        image_shape=(8, 8, 1),
+        num_classes=10,
+        data="random",
+        data_sha256="",
+    )
+    graphdef, params, stats = split(nnx.eval_shape(lambda: build(config)))
+    rng = np.random.default_rng(1)
+    draw = lambda leaf: rng.uniform(0.5, 1.5, leaf.shape).astype(leaf.dtype)
+    return Run(config, graphdef, jax.tree.map(draw, params), jax.tree.map(draw, stats))
+
+
+@pytest.fixture(scope="module")
+def desired(run):
+    """The model applied to all images at once, without the warp."""
+    logits = run.model()(IMAGES.astype(np.float32) / 255)
+    return np.asarray(jax.nn.log_softmax(logits))
+
+
+@pytest.mark.parametrize(("devices", "batch_size"), [(1, 1), (1, 4), (1, 11), (2, 4), (2, 8)])
+def test_every_row_is_answered_alike(run, desired, devices, batch_size):
+    predict = make_predict(run.graphdef, DEVICES[:devices], batch_size=batch_size)
+    log_probs = predict(run.params, run.stats, IMAGES)
+    assert (log_probs.shape, log_probs.dtype) == ((11, 10), np.float32)
+    np.testing.assert_allclose(log_probs, desired, rtol=1e-5, atol=1e-6)
+
+
+def test_the_identity_is_no_view(run):
+    predict = make_predict(run.graphdef, DEVICES, batch_size=8)
+    plain = predict(run.params, run.stats, IMAGES)
+    np.testing.assert_array_equal(predict(run.params, run.stats, IMAGES, identity()), plain)
+    shifted = identity()._replace(shift=np.ones(2, np.float32))
+    assert (predict(run.params, run.stats, IMAGES, shifted) != plain).any()
+
+
+@pytest.mark.parametrize("views", [1, 3])
+def test_views_begin_with_the_plain_picture(run, views):
+    answers = tta(run, {"valid": IMAGES[:3], "test": IMAGES}, views=views, devices=DEVICES[:1])
+    assert {name: log_probs.shape for name, log_probs in answers.items()} == {
+        "valid": (views, 3, 10),
+        "test": (views, 11, 10),
+    }
+    plain = make_predict(run.graphdef, DEVICES[:1])(run.params, run.stats, IMAGES)
+    np.testing.assert_array_equal(answers["test"][0], plain)
+    np.testing.assert_allclose(answers["valid"], answers["test"][:, :3], rtol=1e-6, atol=1e-6)
+    assert len(np.unique(answers["test"][:, 0, 0])) == views
