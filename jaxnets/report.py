@@ -15,7 +15,7 @@ def draw_answer(path: Path, views: np.ndarray, names: list[str], probabilities: 
     views (V, H, W) in [0, 1], the plain picture first; names of M networks; probabilities (M, K); answer (K,).
     """
     figure = Figure(figsize=(9, 5), layout="constrained")
-    upper, lower = np.ravel(figure.subfigures(2, 1, height_ratios=(1, 2.2)))
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 2.2))[:, 0]
     upper.suptitle("One test image, as it is and through the fixed views", fontsize=10)
     for number, axes in enumerate(np.atleast_1d(upper.subplots(1, len(views)))):
         axes.imshow(views[number], cmap="gray_r", vmin=0, vmax=1)

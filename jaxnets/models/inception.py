@@ -1,5 +1,6 @@
 """Parallel branches of several kernel sizes: Szegedy et al., "Going Deeper with Convolutions", 2015."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,7 @@ class InceptionModule(nnx.Module):
 
     def __init__(self, in_channels: int, channels: int, *, rngs: nnx.Rngs, **common):
         part = channels // 8
-        layer = partial(ConvNorm, rngs=rngs, **common)
+        layer: Callable[..., ConvNorm] = partial(ConvNorm, rngs=rngs, **common)
         self.branch1 = layer(in_channels, 2 * part, 1)
         self.reduce3, self.branch3 = layer(in_channels, 3 * part, 1), layer(3 * part, 4 * part, 3)
         self.reduce5, self.branch5 = layer(in_channels, part, 1), layer(part, part, 5)

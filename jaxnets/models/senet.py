@@ -1,5 +1,6 @@
 """Residual networks that weigh their channels: Hu et al., "Squeeze-and-Excitation Networks", 2018."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -31,7 +32,7 @@ class SEBlock(nnx.Module):
     def __init__(
         self, in_channels: int, channels: int, *, stride: int, axis_name: str | None, rngs: nnx.Rngs, **dtypes
     ):
-        layer = partial(ConvNorm, axis_name=axis_name, rngs=rngs, **dtypes)
+        layer: Callable[..., ConvNorm] = partial(ConvNorm, axis_name=axis_name, rngs=rngs, **dtypes)
         self.conv1 = layer(in_channels, channels, stride=stride)
         self.conv2 = layer(channels, channels, relu=False)
         self.scale = SqueezeExcite(channels, rngs=rngs, **dtypes)

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 
@@ -33,12 +32,12 @@ class TrainState(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """images (B, H, W, C) uint8, targets (B, K) float32 probabilities, weights (B,) float32: how much each example
-    counts."""
+    """Arrays of NumPy or of JAX: images (B, H, W, C) uint8, targets (B, K) float32 probabilities, weights (B,) float32,
+    which say how much each example counts."""
 
-    images: jax.Array | np.ndarray
-    targets: jax.Array | np.ndarray
-    weights: jax.Array | np.ndarray
+    images: Any
+    targets: Any
+    weights: Any
 
 
 Step = Callable[[TrainState, Examples, jax.Array], tuple[TrainState, dict[str, jax.Array]]]

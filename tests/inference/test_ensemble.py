@@ -14,7 +14,12 @@ def draw(seed, shape):
 
 @pytest.mark.parametrize(
     ("weights", "mean"),
-    [(None, [0.3, 0.5, 0.2]), ([0.5, 0.5], [0.3, 0.5, 0.2]), ([0.75, 0.25], [0.4, 0.375, 0.225]), ([0, 1], PROBS[1, 0])],
+    [
+        (None, [0.3, 0.5, 0.2]),
+        ([0.5, 0.5], [0.3, 0.5, 0.2]),
+        ([0.75, 0.25], [0.4, 0.375, 0.225]),
+        ([0, 1], PROBS[1, 0]),
+    ],
 )
 def test_probabilities_are_averaged(weights, mean):
     combined = combine(np.log(PROBS), None if weights is None else np.array(weights))

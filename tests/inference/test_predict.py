@@ -19,7 +19,9 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (11, 8, 8, 1), np.uint8)
 def run(quick_compilation):
     """A network whose arrays are random, its statistics too."""
     config = RunConfig(
-        recipe=Recipe(family="wide_cnn", sizes={"width": 4, "depth": 1}, training=Training(augmentation=Augmentation())),
+        recipe=Recipe(
+            family="wide_cnn", sizes={"width": 4, "depth": 1}, training=Training(augmentation=Augmentation())
+        ),
         seed=0,
         precision="float32",
         image_shape=(8, 8, 1),

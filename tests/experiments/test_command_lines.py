@@ -1,0 +1,102 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import experiments
+from experiments import evaluate, pipeline, predict, train
+from experiments.options import Options, run
+from experiments.train import TrainOptions
+
+FOLDER = Path(experiments.__file__).parent
+SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if '__name__ == "__main__"' in path.read_text())
+HELP = """
+import runpy, sys
+sys.argv = ["", "--help"]
+try:
+    runpy.run_module({name!r}, run_name="__main__")
+except SystemExit as end:
+    print("exit", end.code, "jax" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_is_quick_to_come(script):
+    code = HELP.format(name=f"experiments.{script}")
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=FOLDER.parent)
+    assert done.stderr == ""
+    *text, end = done.stdout.splitlines()
+    assert end == "exit 0 False"
+    assert "--out" in "\n".join(text)
+
+
+@pytest.fixture
+def refused(tmp_path, monkeypatch, capsys):
+    """refused(main, options, *arguments) -> the one line on stderr of a call that ends with exit code 2."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.npz").write_text("no archive")
+    np.savez(tmp_path / "cut.npz", x_train=np.zeros((4, 8, 8), np.uint8))
+
+    def call(main, options, *arguments):
+        monkeypatch.setattr(sys, "argv", ["experiment", "--no-compilation-cache", *arguments])
+        with pytest.raises(SystemExit) as end:
+            run(main, options)
+        assert end.value.code == 2
+        return capsys.readouterr().err
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--data", "fashion"], "'fashion'"),
+        (["--data", "missing.npz"], "missing.npz"),
+        (["--data", "text.npz"], "text.npz"),
+        (["--data", "cut.npz"], "cut.npz"),
+        (["--data", "mnist", "--data-path", "nowhere"], "nowhere"),
+        (["--data", "digits", "--devices", "99"], "--devices: 99 asked for"),
+        (["--data", "digits", "--seed", "-1"], "--seed: is -1"),
+    ],
+)
+def test_bad_input_is_one_line_and_no_folder(refused, tmp_path, arguments, words):
+    error = refused(pipeline.main, Options, "--out", "out", "--preset", "smoke", *arguments)
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert words in error
+    assert "Fix: " in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_preset_is_refused(refused, tmp_path):
+    assert "--preset" in refused(pipeline.main, Options, "--out", "out", "--preset", "huge")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("main", "options", "arguments", "words"),
+    [
+        (predict.main, Options, [], "holds no trained network"),
+        (evaluate.main, Options, [], "holds no trained network"),
+        (train.main, TrainOptions, ["--family", "vgg"], "choose one of resnet"),
+        (train.main, TrainOptions, ["--student"], "pseudo_label"),
+        (pipeline.main, Options, ["--out", "text.npz"], "cannot be written"),
+    ],
+)
+def test_a_stage_too_early_says_what_to_do(refused, main, options, arguments, words):
+    error = refused(main, options, "--preset", "smoke", "--data", "digits", "--out", "out", *arguments)
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert words in error
+
+
+@pytest.mark.parametrize("content", ["{", "[]", b"\xff"])
+def test_a_damaged_job_is_refused(refused, tmp_path, content):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "job.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    error = refused(pipeline.main, Options, "--preset", "smoke", "--data", "digits", "--out", "out")
+    assert error.count("\n") == 1
+    assert "job.json" in error

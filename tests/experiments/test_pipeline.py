@@ -1,0 +1,136 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import experiments
+from experiments.options import Options
+from experiments.pipeline import main
+from jaxnets.data import load, read_submission
+
+ROOT = Path(experiments.__file__).parents[1]
+MEMBER = {
+    *("family", "seed", "parameters", "valid_accuracy", "test_accuracy", "tta_valid_accuracy"),
+    *("train_seconds", "compile_seconds", "images_per_second"),
+}
+REPORT = {"data", "preset", "device", "jax_version", "seed", "members", "ensemble", "pseudo_labels", "total_seconds"}
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """start(out, *arguments) -> the pipeline's process on tiny networks; all share one cache of compiled programs."""
+    cache = {"XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))}
+    quick = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+
+    def begin(out, *arguments):
+        command = ["-m", "experiments.pipeline", "--preset", "smoke", "--data", "digits", "--out", str(out), *arguments]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen([sys.executable, *command], env=os.environ | quick | cache, cwd=ROOT, **pipes)
+
+    return begin
+
+
+def finish(process):
+    stdout, stderr = process.communicate(timeout=280)
+    return process.returncode, stdout, stderr
+
+
+@pytest.fixture(scope="module")
+def whole(start, tmp_path_factory):
+    """The folder of a pipeline that nothing interrupted."""
+    out = tmp_path_factory.mktemp("pipeline") / "whole"
+    code, stdout, stderr = finish(start(out))
+    assert (code, stderr) == (0, ""), stderr
+    assert "test accuracy" in stdout
+    return out
+
+
+def files(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def kill_when(process, path):
+    """Kills the process as soon as `path` is there."""
+    deadline = time.monotonic() + 120
+    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.kill()
+    assert finish(process)[0] == -9, f"ended before {path} was seen"
+
+
+def test_the_report_is_complete(whole):
+    report = json.loads((whole / "report.json").read_text())
+    assert set(report) >= REPORT
+    assert [set(member) >= MEMBER for member in report["members"]] == [True] * 6
+    assert set(report["ensemble"]) >= {"valid_accuracy", "tta_valid_accuracy", "test_accuracy"}
+    assert set(report["pseudo_labels"]) >= {"selected", "threshold", "agreement"}
+    assert report["ensemble"]["test_accuracy"] > 0.9
+    assert report["pseudo_labels"]["selected"] > 0
+    assert not list(whole.rglob(".*"))
+
+
+def test_the_submission_is_the_ensembles_answer(whole):
+    log_probs = np.load(whole / "ensemble" / "log_probs_test.npz")["log_probs"]
+    answers = read_submission(whole / "submission.csv")
+    assert answers.shape == (359,)
+    np.testing.assert_array_equal(answers, log_probs.argmax(axis=1))
+    report = json.loads((whole / "report.json").read_text())
+    assert (answers == load("digits").y_test).mean() == report["ensemble"]["test_accuracy"]
+
+
+def test_a_second_start_changes_nothing(start, whole):
+    before = files(whole)
+    code, stdout, stderr = finish(start(whole))
+    assert (code, stderr) == (0, "")
+    assert "epoch" not in stdout
+    assert files(whole) == before
+
+
+def test_other_settings_on_the_same_folder_are_refused(start, whole):
+    before = files(whole)
+    code, _, stderr = finish(start(whole, "--seed", "1"))
+    assert (code, stderr.count("\n")) == (2, 1)
+    assert stderr.startswith("error: ")
+    assert "another seed" in stderr
+    assert "Fix: " in stderr
+    assert files(whole) == before
+
+
+def test_a_killed_pipeline_ends_in_the_same_bits(start, whole, tmp_path):
+    out = tmp_path / "killed"
+    (out / "members").mkdir(parents=True)
+    shutil.copy(whole / "job.json", out)
+    for member in ("resnet-0", "deep_cnn-0"):  # two members were done: the kill comes in the third
+        shutil.copytree(whole / "members" / member, out / "members" / member)
+    kill_when(start(out), out / "members" / ".wide_cnn-0.unfinished" / "metrics.csv")
+    kill_when(start(out), out / "pseudo_labels")
+    code, _, stderr = finish(start(out))
+    assert (code, stderr) == (0, "")
+    for path in ("submission.csv", "pseudo_labels/summary.json"):
+        assert (out / path).read_bytes() == (whole / path).read_bytes(), path
+    for name in ("valid", "test"):
+        one, other = (np.load(folder / "ensemble" / f"log_probs_{name}.npz")["log_probs"] for folder in (out, whole))
+        np.testing.assert_array_equal(one, other)
+    assert not list(out.rglob(".*"))
+    assert set(files(out)) == set(files(whole))
+
+
+def test_without_test_labels_the_answers_are_written_all_the_same(whole, tmp_path, capsys):
+    digits = load("digits")
+    path, out = tmp_path / "unlabelled.npz", tmp_path / "out"
+    np.savez(path, x_train=digits.x_train, y_train=digits.y_train, x_test=digits.x_test)
+    shutil.copytree(whole, out)
+    for name in ("report.json", "submission.csv"):
+        (out / name).unlink()
+    main(Options(preset="smoke", data=str(path), out=out, compilation_cache=False))
+    report = json.loads((out / "report.json").read_text())
+    assert report["ensemble"]["test_accuracy"] is None
+    assert [member["test_accuracy"] for member in report["members"]] == [None] * 6
+    assert (out / "submission.csv").read_bytes() == (whole / "submission.csv").read_bytes()
+    assert "test accuracy unknown" in capsys.readouterr().out
