@@ -31,13 +31,17 @@ def smoke() -> Preset:
 
 
 def quick() -> Preset:
-    """Two CPU cores, some minutes: a fifth of a megaflop a pixel is saved by halving the image in the first layer."""
+    """Two CPU cores, some minutes: `python -m experiments.pipeline --preset quick`; time and accuracy are in the README.
+
+    The first layer halves the image, which saves three quarters of the work. A batch of 64 keeps what a step allocates
+    below the 32 MB from which glibc returns memory to the kernel at once: twice that batch takes three times as long.
+    """
     training = Training(
         epochs=4,
-        batch_size=128,
-        learning_rate=4e-3,
+        batch_size=64,
+        learning_rate=3e-3,
         label_smoothing=0.03,
-        ema_decay=0.99,
+        ema_decay=0.995,
         augmentation=Augmentation(rotation_degrees=8, zoom=0.08, shear_degrees=4, shift_pixels=1.5, elastic_pixels=0.5),
     )
     sizes = {

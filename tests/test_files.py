@@ -5,6 +5,13 @@ import pytest
 from jaxnets.files import atomic_file, atomic_folder, read_json, write_json
 
 
+def fill(atomic, path, error):
+    """Writes a part, then fails."""
+    with atomic(path) as draft:
+        (draft / "a" if draft.is_dir() else draft).write_text("half")
+        raise error
+
+
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
@@ -21,9 +28,8 @@ def test_a_file_appears_when_it_is_complete(tmp_path):
 def test_a_failed_write_keeps_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), atomic_file(path) as draft:
-        draft.write_text("half")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        fill(atomic_file, path, KeyboardInterrupt)
     assert path.read_text() == "old"
     assert names(tmp_path) == ["a.txt"]
 
@@ -39,9 +45,8 @@ def test_a_folder_appears_when_it_is_complete(tmp_path):
 
 
 def test_a_failed_folder_vanishes(tmp_path):
-    with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "run") as draft:
-        (draft / "a").write_text("1")
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        fill(atomic_folder, tmp_path / "run", ZeroDivisionError)
     assert names(tmp_path) == []
 
 

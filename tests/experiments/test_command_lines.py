@@ -82,7 +82,6 @@ def test_an_unknown_preset_is_refused(refused, tmp_path):
         (predict.main, Options, [], "holds no trained network"),
         (evaluate.main, Options, [], "holds no trained network"),
         (train.main, TrainOptions, ["--family", "vgg"], "choose one of resnet"),
-        (train.main, TrainOptions, ["--student"], "pseudo_label"),
         (pipeline.main, Options, ["--out", "text.npz"], "cannot be written"),
     ],
 )
@@ -91,12 +90,3 @@ def test_a_stage_too_early_says_what_to_do(refused, main, options, arguments, wo
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert words in error
-
-
-@pytest.mark.parametrize("content", ["{", "[]", b"\xff"])
-def test_a_damaged_job_is_refused(refused, tmp_path, content):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "job.json").write_bytes(content if isinstance(content, bytes) else content.encode())
-    error = refused(pipeline.main, Options, "--preset", "smoke", "--data", "digits", "--out", "out")
-    assert error.count("\n") == 1
-    assert "job.json" in error

@@ -4,7 +4,7 @@ import pytest
 from flax import nnx
 
 from jaxnets.augment import identity
-from jaxnets.config import Augmentation, Recipe, Training
+from jaxnets.config import Recipe
 from jaxnets.inference.predict import make_predict
 from jaxnets.inference.tta import tta
 from jaxnets.models.functional import split
@@ -19,9 +19,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (11, 8, 8, 1), np.uint8)
 def run(quick_compilation):
     """A network whose arrays are random, its statistics too."""
     config = RunConfig(
-        recipe=Recipe(
-            family="wide_cnn", sizes={"width": 4, "depth": 1}, training=Training(augmentation=Augmentation())
-        ),
+        recipe=Recipe(family="wide_cnn", sizes={"width": 4, "depth": 1}),
         seed=0,
         precision="float32",
         image_shape=(8, 8, 1),

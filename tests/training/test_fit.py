@@ -18,7 +18,7 @@ STEPS = 2  # an epoch: 20 rows in batches of 8
 TIMES = {"images_per_second", "seconds", "compile_seconds"}
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for a kill: nothing in the package catches it."""
 
 
@@ -61,7 +61,7 @@ def kill_at(*stop):
 
     def report(progress):
         if (progress.finished, progress.step) == stop:
-            raise Killed
+            raise KilledError
 
     return report
 
@@ -91,7 +91,7 @@ def test_progress_is_reported(train, tmp_path):
 @pytest.mark.parametrize("kills", [[(0, 1)], [(1, 0)], [(1, 2), (2, 1)], [(3, 0)]])
 def test_a_killed_run_ends_in_the_same_bits(train, whole, end, tmp_path, kills):
     for stop in kills:
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             train(tmp_path, report=kill_at(*stop))
     train(tmp_path)
     assert_same_run(end(tmp_path), end(whole))
@@ -101,12 +101,13 @@ def test_a_killed_run_ends_in_the_same_bits(train, whole, end, tmp_path, kills):
 def test_a_kill_between_history_and_state_changes_nothing(train, whole, end, tmp_path, monkeypatch):
     def save(folder, step, items, save=checkpoint.save):
         if step == 2 * STEPS:
-            raise Killed
+            raise KilledError
         save(folder, step, items)
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", save)
-        train(tmp_path)
+        with pytest.raises(KilledError):
+            train(tmp_path)
     assert len(read_history(tmp_path)) == 2
     train(tmp_path)
     assert_same_run(end(tmp_path), end(whole))
@@ -133,12 +134,13 @@ def test_the_newest_step_is_kept_and_leftovers_go(tmp_path):
 
 def test_a_kill_while_the_old_step_is_deleted(tmp_path, monkeypatch):
     def killed(*arguments, **options):
-        raise Killed
+        raise KilledError
 
     checkpoint.save(tmp_path, 1, {"one": {"x": np.ones(3)}})
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(checkpoint.shutil, "rmtree", killed)
-        checkpoint.save(tmp_path, 2, {"one": {"x": np.zeros(3)}})
+        with pytest.raises(KilledError):
+            checkpoint.save(tmp_path, 2, {"one": {"x": np.zeros(3)}})
     assert checkpoint.steps(tmp_path) == [2]
 
 
