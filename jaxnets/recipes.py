@@ -31,7 +31,8 @@ def smoke() -> Preset:
 
 
 def quick() -> Preset:
-    """Two CPU cores, some minutes: `python -m experiments.pipeline --preset quick`; time and accuracy are in the README.
+    """Two CPU cores, some minutes: `python -m experiments.pipeline --preset quick`; time and accuracy are in the
+    README.
 
     The first layer halves the image, which saves three quarters of the work. A batch of 64 keeps what a step allocates
     below the 32 MB from which glibc returns memory to the kernel at once: twice that batch takes three times as long.
