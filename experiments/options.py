@@ -98,8 +98,7 @@ def claim(out: Path, settings: dict[str, Any]) -> None:
     """Marks `out` as made with `settings`; InputError if it was made with others: two runs must not mix."""
     path = out / "job.json"
     if path.is_file():
-        found = read_json(path)
-        different = [name for name in settings if found.get(name) != settings[name]]
+        different = [name for name, value in settings.items() if read_job(path).get(name) != value]
         if different:
             fix = "give another --out, the same options as then, or delete the folder"
             raise InputError(path, f"the results there were made with another {' and '.join(different)}", fix)
@@ -108,6 +107,16 @@ def claim(out: Path, settings: dict[str, Any]) -> None:
         write_json(path, settings)
     except OSError as error:
         raise InputError(out, f"cannot be written ({error.strerror})", "give another --out") from error
+
+
+def read_job(path: Path) -> dict[str, Any]:
+    try:
+        job = read_json(path)
+    except ValueError as error:
+        raise InputError(path, f"is damaged ({error})", "delete the folder, or give another --out") from error
+    if not isinstance(job, dict):
+        raise InputError(path, "is damaged: it holds no settings", "delete the folder, or give another --out")
+    return job
 
 
 def start_jax(options: Options) -> None:

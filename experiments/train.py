@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments.console import say, training_line
 from experiments.options import Job, Options, open_job, run
+from jaxnets.errors import InputError
 from jaxnets.files import read_json
 
 
@@ -30,7 +31,10 @@ def train_member(job: Job, folder: Path, family: str, seed: int, *, pseudo_label
     digits = job.digits
     examples = labelled_examples(digits.x_train[job.train_rows], digits.y_train[job.train_rows], digits.num_classes)
     if pseudo_labels is not None:
-        with np.load(pseudo_labels / "selected.npz") as chosen:
+        path = pseudo_labels / "selected.npz"
+        if not path.is_file():
+            raise InputError(path, "is missing", "run experiments.pseudo_label first")
+        with np.load(path) as chosen:
             extra = digits.x_test[chosen["rows"]], chosen["targets"], chosen["weights"]
         examples = [np.concatenate(pair) for pair in zip(examples, extra, strict=True)]
     config = RunConfig(

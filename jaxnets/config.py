@@ -1,5 +1,6 @@
 """What a run is made of: frozen dataclasses, checked when built, saved whole as JSON beside what they produced."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
@@ -115,7 +116,8 @@ class Preset:
 
 
 def to_json(config: Any) -> dict[str, Any]:
-    return asdict(config)
+    """The dataclass as JSON reads it back, tuples as lists: what was saved compares equal with what is at hand."""
+    return json.loads(json.dumps(asdict(config)))
 
 
 def recipe_from_json(value: Mapping[str, Any]) -> Recipe:

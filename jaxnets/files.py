@@ -1,5 +1,6 @@
 """Files and folders that are complete or absent: written beside their place, then renamed."""
 
+import glob
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from typing import Any
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yields a path to write to; it becomes `path` when the block ends well, and vanishes when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    draft = new_draft(path)
     try:
         yield draft
         flush_to_disk(draft)
@@ -28,7 +29,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yields an empty folder to fill; it becomes `path`, which must not exist yet, when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    draft = new_draft(path)
     draft.mkdir()
     try:
         yield draft
@@ -38,6 +39,21 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         flush_to_disk(path.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def new_draft(path: Path) -> Path:
+    """A free name beside `path`. What killed writers left there is removed."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        remove(leftover)
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def remove(path: Path) -> None:
+    """Removes a file, or a folder with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def flush_to_disk(path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 from flax import nnx
 
-from jaxnets.config import Recipe, recipe_from_json, to_json
+from jaxnets.config import Recipe, recipe_from_json
 from jaxnets.errors import InputError
 from jaxnets.files import read_json
 from jaxnets.models import create_model
@@ -30,9 +30,6 @@ class RunConfig:
     data: str
     data_sha256: str
     pseudo_labels: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return to_json(self) | {"image_shape": list(self.image_shape)}
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "RunConfig":

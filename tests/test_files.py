@@ -59,6 +59,15 @@ def test_a_full_folder_is_not_replaced(tmp_path):
     assert names(tmp_path) == ["run"]
 
 
+@pytest.mark.parametrize("kind", ["mkdir", "touch"])
+def test_what_a_killed_writer_left_is_removed(tmp_path, kind):
+    getattr(tmp_path / ".a.txt.0123abcd.tmp", kind)()
+    getattr(tmp_path / ".b.txt.0123abcd.tmp", kind)()
+    with atomic_file(tmp_path / "a.txt") as draft:
+        draft.write_text("whole")
+    assert names(tmp_path) == [".b.txt.0123abcd.tmp", "a.txt"]
+
+
 def test_json_is_indented_and_whole(tmp_path):
     path, value = tmp_path / "a.json", {"a": [1, 2.5, None], "b": "é"}
     write_json(path, value)

@@ -2,13 +2,14 @@
 
 import logging
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+
+from jaxnets.files import remove
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells there about every file it opens
 
@@ -26,7 +27,7 @@ def save(folder: Path, step: int, items: dict[str, Any]) -> None:
         os.rename(folder / str(old), folder / f"{old}.old")
     for leftover in folder.iterdir():
         if not leftover.name.isdigit():
-            shutil.rmtree(leftover, ignore_errors=True)
+            remove(leftover)
 
 
 def restore(folder: Path, like: dict[str, Any]) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxnets.config import to_json
 from jaxnets.devices import AXIS, Devices, replicate
 from jaxnets.files import atomic_file, write_json
 from jaxnets.inference.ensemble import accuracy
@@ -61,7 +62,7 @@ def fit(
     steps = len(examples.images) // training.batch_size
     order = lambda epoch: batch_order(len(examples.images), training.batch_size, seed=config.seed, epoch=epoch)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", config.to_json())
+    write_json(folder / "config.json", to_json(config))
 
     graphdef, params, stats = init_arrays(config, axis_name=AXIS)
     optimizer = make_optimizer(training, training.epochs * steps)

@@ -7,8 +7,11 @@ import pytest
 
 import experiments
 from experiments import evaluate, pipeline, predict, train
-from experiments.options import Options, run
+from experiments.options import Options, claim, run
 from experiments.train import TrainOptions
+from jaxnets import recipes
+from jaxnets.config import to_json
+from jaxnets.errors import InputError
 
 FOLDER = Path(experiments.__file__).parent
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if '__name__ == "__main__"' in path.read_text())
@@ -82,6 +85,7 @@ def test_an_unknown_preset_is_refused(refused, tmp_path):
         (predict.main, Options, [], "holds no trained network"),
         (evaluate.main, Options, [], "holds no trained network"),
         (train.main, TrainOptions, ["--family", "vgg"], "choose one of resnet"),
+        (train.main, TrainOptions, ["--student"], "run experiments.pseudo_label first"),
         (pipeline.main, Options, ["--out", "text.npz"], "cannot be written"),
     ],
 )
@@ -90,3 +94,21 @@ def test_a_stage_too_early_says_what_to_do(refused, main, options, arguments, wo
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert words in error
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
+def test_a_damaged_job_is_refused(refused, tmp_path, content):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "job.json").write_bytes(content)
+    error = refused(pipeline.main, Options, "--preset", "smoke", "--data", "digits", "--out", "out")
+    assert error.count("\n") == 1
+    assert "job.json" in error
+    assert "Fix: " in error
+
+
+def test_a_job_is_claimed_again_with_the_same_settings_only(tmp_path):
+    settings = {"preset": to_json(recipes.preset("smoke")), "seed": 0}
+    claim(tmp_path, settings)
+    claim(tmp_path, settings)
+    with pytest.raises(InputError, match="another seed"):
+        claim(tmp_path, settings | {"seed": 1})

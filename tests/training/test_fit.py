@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxnets.config import to_json
 from jaxnets.errors import InputError
 from jaxnets.inference.ensemble import accuracy
 from jaxnets.inference.predict import make_predict
@@ -138,7 +139,7 @@ def test_a_kill_while_the_old_step_is_deleted(tmp_path, monkeypatch):
 
     checkpoint.save(tmp_path, 1, {"one": {"x": np.ones(3)}})
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.shutil, "rmtree", killed)
+        patch.setattr(checkpoint, "remove", killed)
         with pytest.raises(KilledError):
             checkpoint.save(tmp_path, 2, {"one": {"x": np.zeros(3)}})
     assert checkpoint.steps(tmp_path) == [2]
@@ -155,7 +156,7 @@ def test_one_item_alone_is_restored(tmp_path):
 def test_folders_that_are_no_runs(tmp_path, tiny_config):
     with pytest.raises(InputError, match="is no trained run"):
         read_config(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps(tiny_config().to_json()))
+    (tmp_path / "config.json").write_text(json.dumps(to_json(tiny_config())))
     with pytest.raises(InputError, match="holds no finished state"):
         open_run(tmp_path)
 
@@ -163,7 +164,7 @@ def test_folders_that_are_no_runs(tmp_path, tiny_config):
 @pytest.mark.parametrize("change", ["{", "[]", {"seed": ...}, {"recipe": None}, {"more": 1}, {"image_shape": 3}])
 def test_damaged_configs_are_refused(tmp_path, tiny_config, change):
     if not isinstance(change, str):
-        changed = tiny_config().to_json() | change
+        changed = to_json(tiny_config()) | change
         change = json.dumps({name: value for name, value in changed.items() if value is not ...})
     (tmp_path / "config.json").write_text(change)
     with pytest.raises(InputError, match=r"config\.json: is damaged .*Fix: train this run again"):
