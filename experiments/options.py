@@ -133,7 +133,8 @@ def run(main: Callable[[Any], None], options: type) -> None:
     import tyro
 
     try:
-        main(tyro.cli(options, description=sys.modules[main.__module__].__doc__))
+        program = f"python -m experiments.{Path(sys.argv[0]).stem}"
+        main(tyro.cli(options, prog=program, description=sys.modules[main.__module__].__doc__))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

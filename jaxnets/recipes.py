@@ -63,7 +63,7 @@ def standard() -> Preset:
     small = quick()
     longer = [
         replace(
-            recipe, sizes={**recipe.sizes, "width": 24}, training=replace(recipe.training, epochs=16, ema_decay=0.998)
+            recipe, sizes={**recipe.sizes, "width": 24}, training=replace(recipe.training, epochs=12, ema_decay=0.998)
         )
         for recipe in small.recipes
     ]
