@@ -59,7 +59,7 @@ def quick() -> Preset:
 
 
 def standard() -> Preset:
-    """Wider and longer than `quick`: a couple of hours on two CPU cores."""
+    """Wider and longer than `quick`, for an hour or two on two CPU cores; first version, not yet measured."""
     small = quick()
     longer = [
         replace(
