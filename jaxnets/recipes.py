@@ -22,11 +22,11 @@ def smoke() -> Preset:
         epochs=6, batch_size=32, learning_rate=5e-3, ema_decay=0.95, augmentation=Augmentation(mixup_alpha=0.1)
     )
     sizes = {family: {"width": 8, "depth": 1, "stem_stride": 1} for family in FAMILIES}
-    sizes["deep_cnn"]["depth"] = sizes["wide_cnn"]["depth"] = 3
+    sizes["deep_cnn"]["depth"], sizes["wide_cnn"]["depth"] = 3, 2
     recipes = tuple(Recipe(family=family, sizes=sizes[family], training=training) for family in FAMILIES)
     selection = Selection(threshold=0.9, per_class=20)
     return Preset(
-        name="smoke", recipes=recipes, students=("wide_cnn",), valid_fraction=0.1, views=3, selection=selection
+        name="smoke", recipes=recipes, students=("deep_cnn",), valid_fraction=0.1, views=3, selection=selection
     )
 
 
