@@ -73,6 +73,7 @@ def open_job(options: Options) -> Job:
     digits = data.load(options.data, options.data_path)._replace(y_test=None)
     start_jax(options)
     from jaxnets.devices import choose_devices, default_precision
+    from jaxnets.training.parallel import check_batch
 
     devices = choose_devices(options.devices)
     accelerator = devices[0].platform != "cpu"
@@ -81,14 +82,10 @@ def open_job(options: Options) -> Job:
     out = options.out or Path("checkpoints") / f"{preset.name}-{digits.name}"
     sha256 = data.digest(digits)
     train_rows, valid_rows = data.stratified_split(digits.y_train, fraction=preset.valid_fraction, seed=options.seed)
+    for recipe in preset.recipes:  # before anything is written
+        check_batch(recipe.training.batch_size, len(train_rows), devices)
     claim(out, {"preset": to_json(preset), "data_sha256": sha256, "seed": options.seed, "precision": precision})
-    why = (
-        ""
-        if options.preset != "auto"
-        else ", as there is an accelerator"
-        if accelerator
-        else ", as there is no accelerator"
-    )
+    why = f", as there is {'an' if accelerator else 'no'} accelerator" if options.preset == "auto" else ""
     where = f"{len(devices)} {devices[0].device_kind} device{'s' if len(devices) > 1 else ''}"
     print(f"preset {preset.name}{why}; data {digits.name}; {where}, {precision}; results in {out}", flush=True)
     return Job(out, preset, digits, sha256, train_rows, valid_rows, devices, precision, options.seed)

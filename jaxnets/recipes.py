@@ -34,8 +34,8 @@ def quick() -> Preset:
     """Two CPU cores, some minutes: `python -m experiments.pipeline --preset quick`; time and accuracy are in the
     README.
 
-    The first layer halves the image, which saves three quarters of the work. A batch of 64 keeps what a step allocates
-    below the 32 MB from which glibc returns memory to the kernel at once: twice that batch takes three times as long.
+    The first layer halves the image, which saves three quarters of the work. A batch of 128 took the ResNet's
+    gradients 40 ms on two cores, one of 64 took 14: larger temporary arrays seem to be mapped anew at every step.
     """
     training = Training(
         epochs=4,

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,3 +113,12 @@ def test_a_job_is_claimed_again_with_the_same_settings_only(tmp_path):
     claim(tmp_path, settings)
     with pytest.raises(InputError, match="another seed"):
         claim(tmp_path, settings | {"seed": 1})
+
+
+def test_a_batch_that_does_not_divide_writes_nothing(refused, tmp_path, monkeypatch):
+    smoke = recipes.smoke()
+    odd = replace(smoke.recipes[0], training=replace(smoke.recipes[0].training, batch_size=34))
+    monkeypatch.setattr(recipes, "preset", lambda name: replace(smoke, recipes=(odd,)))
+    error = refused(pipeline.main, Options, "--preset", "smoke", "--data", "digits", "--out", "out")
+    assert "34 does not divide into pairs on 2 devices" in error
+    assert not (tmp_path / "out").exists()
