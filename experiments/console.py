@@ -15,22 +15,33 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def training_line(name: str) -> Iterator[Callable[["Progress"], None]]:
-    """Yields a function that shows how far the training of `name` is."""
+def live_line() -> Iterator[Callable[..., None]]:
+    """Yields show(text, keep=False): a line that is written anew; off a terminal, only what is to be kept is shown."""
     console = Console(highlight=False)
     if not console.is_terminal:
-        yield lambda progress: None if progress.step else console.print(describe(name, progress), soft_wrap=True)
+        yield lambda text, keep=False: console.print(text, soft_wrap=True) if keep else None
         return
     with Live(console=console, auto_refresh=False) as live:
         shown = 0.0
 
-        def show(progress: "Progress") -> None:
+        def show(text: str, keep: bool = False) -> None:
             nonlocal shown
-            if not progress.step or time.monotonic() - shown > 0.2:
+            if keep or time.monotonic() - shown > 0.2:
                 shown = time.monotonic()
-                live.update(describe(name, progress), refresh=True)
+                live.update(text, refresh=True)
 
         yield show
+
+
+@contextmanager
+def training_line(name: str) -> Iterator[Callable[["Progress"], None]]:
+    """Yields a function that shows how far the training of `name` is."""
+    with live_line() as show:
+        yield lambda progress: show(describe(name, progress), keep=not progress.step)
+
+
+def time_left(seconds: float) -> str:
+    return f"{timedelta(seconds=round(seconds))} left"
 
 
 def describe(name: str, progress: "Progress") -> str:
@@ -40,7 +51,7 @@ def describe(name: str, progress: "Progress") -> str:
     if progress.last:
         parts.append(f"loss {progress.last['loss']:.3f}  valid {progress.last['valid_accuracy']:.2%}")
     left = (progress.epochs - done) * progress.steps * progress.batch_size / progress.images_per_second
-    parts.append(f"{progress.images_per_second:,.0f} images/s  {timedelta(seconds=round(left))} left")
+    parts.append(f"{progress.images_per_second:,.0f} images/s  {time_left(left)}")
     return "  ".join(parts)
 
 

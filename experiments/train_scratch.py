@@ -1,0 +1,217 @@
+"""Trains the network in NumPy alone: a folder a seed, pictures, and report.json. Started again, it goes on."""
+
+import csv
+import platform
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from experiments.console import live_line, percent, say, time_left
+from experiments.options import claim, run
+from jaxnets import data, report
+from jaxnets.config import to_json
+from jaxnets.errors import InputError
+from jaxnets.files import atomic_folder, remove, write_json
+from scratch.recipes import RECIPES
+from scratch.train import Settings, State, accuracy, fit, predict
+from scratch.weights import load_params, save_params
+
+LOOKS = 25
+"""How often a training is scored, evenly over its epochs."""
+
+SAVE_SECONDS = 10
+"""At most so much work is lost, and a look, when a training is killed; training that is over sooner is never saved."""
+
+Row = dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScratchOptions:
+    recipe: Literal["classic", "tuned", "wide", "deformed"] = "classic"
+    """Which network, and how it is trained."""
+    seeds: int = 1
+    """How many networks: the seeds 0, 1, ..."""
+    validate: bool = False
+    """To choose settings by: train on five sixths of the training rows, score on the others, leave the test rows
+    alone."""
+    data: str = "mnist"
+    """mnist, digits, or the path of an .npz with x_train, y_train, x_test, y_test."""
+    data_path: Path | None = None
+    """Where the files of mnist are, if not under data/."""
+    out: Path | None = None
+    """Folder of the results; checkpoints/scratch-RECIPE unless given."""
+
+
+class Rows(NamedTuple):
+    """What to train on, and what to score on: images (N, H, W) float32 in [0, 1], labels (N,)."""
+
+    scored: str  # "test" or "valid"
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_score: np.ndarray
+    y_score: np.ndarray
+
+
+def read_rows(digits: data.Digits, *, validate: bool) -> Rows:
+    if digits.x_train.shape[-1] != 1:
+        raise InputError(f"data {digits.name}", "has colours", "bring images of one channel")
+    grey = lambda images: images[..., 0].astype(np.float32) / 255
+    x_train, y_train = grey(digits.x_train), digits.y_train
+    if validate:
+        train, valid = data.stratified_split(y_train, fraction=1 / 6, seed=0)
+        return Rows("valid", x_train[train], y_train[train], x_train[valid], y_train[valid])
+    if digits.y_test is None:
+        raise InputError(f"data {digits.name}", "has no test labels", "add --validate")
+    return Rows("test", x_train, y_train, grey(digits.x_test), digits.y_test)
+
+
+def fitted(settings: Settings, digits: data.Digits) -> Settings:
+    """The recipe for pictures of this size and this number of classes."""
+    _, height, width, _ = digits.x_train.shape
+    widths = (height * width, *settings.widths[1:-1], digits.num_classes)
+    strength = settings.deformation and settings.deformation.scaled_to(max(height, width))
+    return replace(settings, widths=widths, deformation=strength)
+
+
+def train_seed(out: Path, rows: Rows, settings: Settings, seed: int) -> None:
+    """Leaves a trained network in `out`/seed-N, which is complete or absent; its last look lies in a hidden folder."""
+    folder, unfinished = out / f"seed-{seed}", out / f".seed-{seed}.unfinished"
+    if folder.is_dir():
+        return
+    last, history = resume(unfinished)
+    saved = history[-1]["seconds"] if history else 0.0
+    begin = time.perf_counter() - saved
+    # With deformation a second thread prepares the next batch: BLAS takes one core and leaves it the other.
+    with threadpool_limits(1 if settings.deformation else None), live_line() as show:
+        for state, loss in fit(rows.x_train, rows.y_train, settings, seed=seed, state=last):
+            last = state
+            look = state.epoch % max(settings.epochs // LOOKS, 1) == 0 or state.epoch == settings.epochs
+            if look:
+                history.append(score(state, loss, rows, settings) | {"seconds": time.perf_counter() - begin})
+            if look and history[-1]["seconds"] - saved > SAVE_SECONDS:
+                save_look(unfinished, state, history)
+                saved = history[-1]["seconds"]
+            show(describe(folder.name, settings, rows, state.epoch, history, time.perf_counter() - begin), keep=look)
+    assert last is not None
+    with atomic_folder(folder) as draft:
+        save_params(draft / "weights.npz", last.params)
+        write_history(draft / "metrics.csv", history)
+        np.savez(draft / "log_probs.npz", log_probs=predict(last.params, rows.x_score, settings))
+    remove(unfinished)
+
+
+def score(state: State, loss: float, rows: Rows, settings: Settings) -> Row:
+    """One look at a network: on training pictures as they are, as many as there are to score on, and on those."""
+    count = len(rows.x_score)
+    of = lambda images, labels: accuracy(predict(state.params, images, settings), labels)
+    return {
+        "epoch": state.epoch,
+        "loss": loss,
+        "train_accuracy": of(rows.x_train[:count], rows.y_train[:count]),
+        f"{rows.scored}_accuracy": of(rows.x_score, rows.y_score),
+    }
+
+
+def describe(name: str, settings: Settings, rows: Rows, epoch: int, history: list[Row], seconds: float) -> str:
+    parts = [f"{name:<8} epoch {epoch:3}/{settings.epochs}"]
+    if history:
+        parts.append(f"loss {history[-1]['loss']:.4f}  {rows.scored} {history[-1][f'{rows.scored}_accuracy']:.2%}")
+    speed = epoch * len(rows.x_train) / seconds
+    return "  ".join([*parts, f"{speed:,.0f} images/s", time_left(seconds / epoch * (settings.epochs - epoch))])
+
+
+def save_look(unfinished: Path, state: State, history: list[Row]) -> None:
+    """All that the training needs to go on, in a folder of its own; then the one before it goes."""
+    before = list(unfinished.glob("epoch-*"))
+    with atomic_folder(unfinished / f"epoch-{state.epoch}") as draft:
+        save_params(draft / "weights.npz", state.params)
+        save_params(draft / "velocity.npz", state.velocity)
+        write_history(draft / "metrics.csv", history)
+    for folder in before:
+        remove(folder)
+
+
+def resume(unfinished: Path) -> tuple[State | None, list[Row]]:
+    epochs = [int(folder.name.removeprefix("epoch-")) for folder in unfinished.glob("epoch-*")]
+    if not epochs:
+        return None, []
+    folder = unfinished / f"epoch-{max(epochs)}"
+    try:
+        state = State(max(epochs), load_params(folder / "weights.npz"), load_params(folder / "velocity.npz"))
+        return state, read_history(folder / "metrics.csv")
+    except (OSError, ValueError) as error:
+        raise InputError(folder, f"is damaged ({error})", "delete it, and that training starts anew") from error
+
+
+def write_history(path: Path, history: list[Row]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def read_history(path: Path) -> list[Row]:
+    with path.open(newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def summarise(out: Path, recipe: str, settings: Settings, rows: Rows, seeds: int) -> dict:
+    """-> the report: accuracies at the last epoch, their mean and their standard deviation (n - 1)."""
+    last = [read_history(out / f"seed-{seed}" / "metrics.csv")[-1] for seed in range(seeds)]
+    accuracies = [row[f"{rows.scored}_accuracy"] for row in last]
+    return {
+        "recipe": recipe,
+        "settings": to_json(settings),
+        "train_rows": len(rows.x_train),
+        f"{rows.scored}_rows": len(rows.x_score),
+        "seeds": seeds,
+        f"{rows.scored}_accuracies": accuracies,
+        f"{rows.scored}_accuracy_mean": float(np.mean(accuracies)),
+        f"{rows.scored}_accuracy_sd": float(np.std(accuracies, ddof=1)) if seeds > 1 else None,
+        "seconds": [row["seconds"] for row in last],
+        "versions": {"python": platform.python_version(), "numpy": np.__version__},
+    }
+
+
+def draw(out: Path, rows: Rows, seeds: int) -> None:
+    """The pictures: of the first network, but the learning curves of all."""
+    histories = [read_history(out / f"seed-{seed}" / "metrics.csv") for seed in range(seeds)]
+    with np.load(out / "seed-0" / "log_probs.npz") as arrays:
+        probs = np.exp(arrays["log_probs"])
+    w, _ = load_params(out / "seed-0" / "weights.npz")[0]
+    report.draw_learning_curves(out / "learning_curves.png", histories)
+    report.draw_predictions(out / "predictions.png", rows.x_score, rows.y_score, probs)
+    report.draw_mistakes(out / "mistakes.png", rows.x_score, rows.y_score, probs)
+    report.draw_confusion(out / "confusion.png", rows.y_score, probs.argmax(axis=1), probs.shape[1])
+    report.draw_weights(out / "first_layer.png", w.T.reshape(-1, *rows.x_train.shape[1:]))
+
+
+def default_name(options: ScratchOptions, digits: data.Digits) -> str:
+    parts = ["scratch", options.recipe, *([] if digits.name == "mnist" else [digits.name])]
+    return "-".join([*parts, *(["valid"] if options.validate else [])])
+
+
+def main(options: ScratchOptions) -> None:
+    if options.seeds < 1:
+        raise InputError("--seeds", f"is {options.seeds}", "give a whole number of at least 1")
+    digits = data.load(options.data, options.data_path)
+    rows = read_rows(digits, validate=options.validate)
+    settings = fitted(RECIPES[options.recipe](), digits)
+    out = options.out or Path("checkpoints") / default_name(options, digits)
+    claim(out, {"settings": to_json(settings), "data_sha256": data.digest(digits), "scored": rows.scored})
+    for seed in range(options.seeds):
+        train_seed(out, rows, settings, seed)
+    summary = summarise(out, options.recipe, settings, rows, options.seeds)
+    write_json(out / "report.json", summary)
+    draw(out, rows, options.seeds)
+    mean, sd = (summary[f"{rows.scored}_accuracy_{part}"] for part in ("mean", "sd"))
+    spread = "" if sd is None else f" +- {sd:.2%} over {options.seeds} seeds"
+    say(f"{rows.scored} accuracy {percent(mean)}{spread}; {np.median(summary['seconds']):.1f} s each; {out}")
+
+
+if __name__ == "__main__":
+    run(main, ScratchOptions)
