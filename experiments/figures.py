@@ -1,20 +1,57 @@
-"""Draws how one image travels: a finished pipeline's most disputed test image, its views, every network's opinion, and
-the answer. Test labels are not read."""
+"""Draws the figures of the README and the guide. Their numbers lie beside them: they are measured where they are
+missing, or anew on demand."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments import ablations, studies
 from experiments.console import say
 from experiments.options import Job, Options, open_job, run
 from experiments.predict import read_log_probs, trained
+from jaxnets import report
+from jaxnets.errors import InputError
+from jaxnets.files import read_json, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
 class FigureOptions(Options):
+    only: tuple[str, ...] = ()
+    """Their names; all unless given: linear, training, confusion, warps, ablations, and answer, which needs a finished
+    pipeline."""
+    measure: bool = False
+    """Measure anew, whatever numbers were saved."""
     to: Path = Path("experiments/figures")
-    """Folder of the pictures."""
+    """Folder of the pictures and their numbers."""
+
+
+class Figure(NamedTuple):
+    measure: Callable[[FigureOptions], dict[str, Any]]
+    draw: Callable[[Path, dict[str, Any]], None]
+
+
+def disputed_answer(job: Job) -> dict[str, Any]:
+    """A finished pipeline's most disputed test image: its views, and every network's opinion. No test label is read."""
+    from jaxnets.augment import fixed_views, warp_image
+    from jaxnets.inference.ensemble import combine
+
+    folders = trained(job)
+    members = np.stack([np.exp(combine(views)) for views in read_log_probs(folders, "test")])
+    row = disputed_image(members)
+    image = job.digits.x_test[row].astype(np.float32) / 255
+    strength = job.preset.recipes[0].training.augmentation
+    warps = fixed_views(job.preset.views, strength, max(image.shape[:2]))
+    views = np.stack([warp_image(image, warp) for warp in warps]).mean(axis=-1)
+    return {
+        "row": row,
+        "views": views.astype(float).round(3).tolist(),
+        "networks": {
+            folder.name: member[row].astype(float).tolist() for folder, member in zip(folders, members, strict=True)
+        },
+    }
 
 
 def disputed_image(probabilities: np.ndarray) -> int:
@@ -24,25 +61,32 @@ def disputed_image(probabilities: np.ndarray) -> int:
     return int(np.where(agree, 0, mean.max(axis=-1)).argmax())
 
 
-def draw_disputed(job: Job, folders: list[Path], path: Path) -> None:
-    from jaxnets.augment import fixed_views, warp_image
-    from jaxnets.inference.ensemble import combine
-    from jaxnets.report import draw_answer
+def draw_answer(path: Path, numbers: dict[str, Any]) -> None:
+    probabilities = np.array(list(numbers["networks"].values()))
+    views, names = np.array(numbers["views"]), list(numbers["networks"])
+    report.draw_answer(path, views, names, probabilities, probabilities.mean(axis=0))
 
-    members = np.stack([np.exp(combine(views)) for views in read_log_probs(folders, "test")])
-    row = disputed_image(members)
-    image = job.digits.x_test[row].astype(np.float32) / 255
-    strength = job.preset.recipes[0].training.augmentation
-    warps = fixed_views(job.preset.views, strength, max(image.shape[:2]))
-    views = np.stack([warp_image(image, warp) for warp in warps]).mean(axis=-1)
-    draw_answer(path, views, [folder.name for folder in folders], members[:, row], members[:, row].mean(axis=0))
+
+FIGURES = {
+    "linear": Figure(lambda options: studies.linear(), studies.draw_linear),
+    "training": Figure(lambda options: studies.training(), studies.draw_training),
+    "confusion": Figure(lambda options: studies.confusion(), studies.draw_confusion),
+    "warps": Figure(lambda options: studies.warps(), studies.draw_warps),
+    "ablations": Figure(lambda options: ablations.measure(), ablations.draw),
+    "answer": Figure(lambda options: disputed_answer(open_job(options)), draw_answer),
+}
 
 
 def main(options: FigureOptions) -> None:
-    job = open_job(options)
-    path = options.to / "answer.png"
-    draw_disputed(job, trained(job), path)
-    say(f"{path}")
+    unknown = set(options.only) - set(FIGURES)
+    if unknown:
+        raise InputError("--only", f"{', '.join(sorted(unknown))} is not known", f"choose from {', '.join(FIGURES)}")
+    for name in options.only or FIGURES:
+        numbers = options.to / f"{name}.json"
+        if options.measure or not numbers.is_file():
+            write_json(numbers, FIGURES[name].measure(options))
+        FIGURES[name].draw(options.to / f"{name}.png", read_json(numbers))
+        say(f"{options.to / name}.png")
 
 
 if __name__ == "__main__":

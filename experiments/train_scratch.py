@@ -186,7 +186,8 @@ def draw(out: Path, rows: Rows, seeds: int) -> None:
     report.draw_learning_curves(out / "learning_curves.png", histories)
     report.draw_predictions(out / "predictions.png", rows.x_score, rows.y_score, probs)
     report.draw_mistakes(out / "mistakes.png", rows.x_score, rows.y_score, probs)
-    report.draw_confusion(out / "confusion.png", rows.y_score, probs.argmax(axis=1), probs.shape[1])
+    counts = report.confusion_counts(rows.y_score, probs.argmax(axis=1), probs.shape[1])
+    report.draw_confusion(out / "confusion.png", counts)
     report.draw_weights(out / "first_layer.png", w.T.reshape(-1, *rows.x_train.shape[1:]))
 
 

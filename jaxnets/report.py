@@ -83,10 +83,16 @@ def draw_mistakes(path: Path, images: np.ndarray, labels: np.ndarray, probs: np.
     save(figure, path)
 
 
-def draw_confusion(path: Path, labels: np.ndarray, answers: np.ndarray, num_classes: int) -> None:
-    """How often each class (a row) was answered as which (a column); the mistakes are shaded."""
+def confusion_counts(labels: np.ndarray, answers: np.ndarray, num_classes: int) -> np.ndarray:
+    """labels (N,), answers (N,) -> counts (K, K): how often each label, a row, was answered as each class, a column."""
     counts = np.zeros((num_classes, num_classes), int)
     np.add.at(counts, (labels, answers), 1)
+    return counts
+
+
+def draw_confusion(path: Path, counts: np.ndarray) -> None:
+    """counts (K, K) as a table in which the mistakes are shaded."""
+    num_classes = len(counts)
     mistakes = np.where(np.eye(num_classes, dtype=bool), 0, counts)
     figure = Figure(figsize=(6, 5.6), layout="constrained")
     axes = figure.subplots()

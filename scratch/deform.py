@@ -3,6 +3,7 @@
 A thousand pictures at a time and no loop over them: 15 microseconds a picture of 28 x 28 on one core.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -43,7 +44,7 @@ def draw_warp(rng: np.random.Generator, count: int, strength: Strength) -> Warp:
     degrees, zoom, shear, down, right = rng.uniform(-1, 1, (5, count)).astype(np.float32)
     matrix = affine(
         degrees=degrees * strength.rotation_degrees,
-        zoom=np.exp(zoom * np.log1p(strength.zoom)),  # as often 1 / 1.1 as 1.1
+        zoom=np.exp(zoom * math.log1p(strength.zoom)),  # as often 1 / 1.1 as 1.1
         shear_degrees=shear * strength.shear_degrees,
     )
     nodes = rng.standard_normal((count, 2, NODES, NODES), dtype=np.float32)
@@ -94,7 +95,7 @@ def read_bilinear(images: np.ndarray, source: np.ndarray) -> np.ndarray:
     source -= corner
     along_rows, along_columns = source[:, 0], source[:, 1]
     place = corner[:, 0] * (width + 3) + corner[:, 1]
-    place += (np.arange(count) * padded[0].size)[:, None, None]
+    place += (np.arange(count) * (height + 3) * (width + 3))[:, None, None]
     a, b, c, d = (np.take(padded, place + step, mode="clip") for step in (0, 1, width + 3, width + 4))
     b -= a
     b *= along_columns

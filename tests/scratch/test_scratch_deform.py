@@ -1,0 +1,208 @@
+import itertools
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from jaxnets import augment
+from scratch.deform import (
+    NODES,
+    SMOOTHNESS,
+    Strength,
+    Warp,
+    affine,
+    deform,
+    draw_warp,
+    read_bilinear,
+    source_of,
+    warp_images,
+)
+
+STRONG = Strength(rotation_degrees=25, zoom=0.3, shear_degrees=15, shift_pixels=4, elastic_pixels=1.5)
+STILL = {"degrees": 0.0, "zoom": 1.0, "shear_degrees": 0.0}
+SIZES = [(8, 8), (28, 28), (9, 14), (11, 6)]
+both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+def make_warp(count, *, shift=(0.0, 0.0), dtype=np.float32, **changed):
+    options = {name: np.full(count, value, dtype) for name, value in (STILL | changed).items()}
+    shift = np.broadcast_to(np.array(shift, dtype), (count, 2))
+    return Warp(affine(**options), shift, np.zeros((count, 2, NODES, NODES), dtype))
+
+
+def wild_warp(count, dtype):
+    rng = np.random.default_rng(1)
+    matrix, shift = np.eye(2) + rng.normal(0, 0.2, (count, 2, 2)), rng.normal(0, 2, (count, 2))
+    return Warp(*(array.astype(dtype) for array in (matrix, shift, rng.normal(0, 1, (count, 2, NODES, NODES)))))
+
+
+def places_read(matrix, shift, nodes, size):
+    """Where the docstrings say that one picture is read: (2, H, W)."""
+    pixels = np.stack(np.mgrid[: size[0], : size[1]], axis=-1)
+    size = np.array(size)
+    centre = (size - 1) / 2
+    field, power = np.zeros(pixels.shape), np.zeros(pixels.shape)
+    for node in itertools.product(range(NODES), repeat=2):
+        place = centre + (np.array(node) - (NODES - 1) / 2) * SMOOTHNESS * size
+        bump = np.exp(-0.5 * (((pixels - place) / (SMOOTHNESS * size)) ** 2).sum(-1, keepdims=True))
+        field, power = field + bump * nodes[:, *node], power + bump**2
+    source = centre + (pixels - centre) @ matrix.T - shift + field / np.sqrt(power)
+    return np.moveaxis(source, -1, 0)
+
+
+@both_dtypes
+@pytest.mark.parametrize("size", SIZES)
+def test_a_warp_reads_where_its_docstring_says(size, dtype, pictures):
+    images, warp = pictures(5, *size).astype(dtype), wild_warp(5, dtype)
+    read = partial(ndimage.map_coordinates, order=1, mode="grid-constant")
+    expected = [
+        read(image.astype(np.float64), places_read(*one, size)) for image, *one in zip(images, *warp, strict=True)
+    ]
+    found = warp_images(images, warp)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, expected, atol=1e-12 if dtype == np.float64 else 2e-5)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_warp_is_that_of_jaxnets(size, pictures):
+    images, (matrix, shift, nodes) = pictures(4, *size), wild_warp(4, np.float32)
+    same = augment.Warp(jnp.asarray(matrix), jnp.asarray(shift), jnp.moveaxis(nodes, 1, -1))
+    expected = jax.jit(jax.vmap(augment.warp_image))(images[..., None], same)[..., 0]
+    np.testing.assert_allclose(warp_images(images, Warp(matrix, shift, nodes)), expected, atol=2e-5)
+
+
+def test_turns_zooms_and_shears_are_those_of_jaxnets():
+    rng = np.random.default_rng(0)
+    options = {
+        "degrees": rng.uniform(-180, 180, 20).astype(np.float32),
+        "zoom": rng.uniform(0.5, 2, 20).astype(np.float32),
+        "shear_degrees": rng.uniform(-60, 60, 20).astype(np.float32),
+    }
+    expected = jax.vmap(lambda options: augment.affine(**options))(options)
+    np.testing.assert_allclose(affine(**options), expected, atol=1e-5)
+    assert (NODES, SMOOTHNESS) == (augment.NODES, augment.SMOOTHNESS)
+
+
+def test_strengths_in_pixels_grow_with_the_picture():
+    doubled = Strength(rotation_degrees=25, zoom=0.3, shear_degrees=15, shift_pixels=8, elastic_pixels=3)
+    assert STRONG.scaled_to(56) == doubled
+    assert STRONG.scaled_to(28) == STRONG
+
+
+@both_dtypes
+@pytest.mark.parametrize("size", SIZES)
+def test_the_identity_keeps_every_bit(size, dtype, pictures):
+    images = pictures(6, *size).astype(dtype)
+    np.testing.assert_array_equal(warp_images(images, make_warp(6, dtype=dtype)), images)
+    np.testing.assert_array_equal(deform(np.random.default_rng(0), images, Strength()), images)
+
+
+@pytest.mark.parametrize(
+    ("changed", "before", "after"),
+    [
+        ({"shift": (1.0, 2.0)}, (4, 4), (5, 6)),  # down and right
+        ({"degrees": 90.0}, (4, 7), (1, 4)),  # counter-clockwise: from the right to the top
+        ({"zoom": 3.0}, (4, 5), (4, 7)),  # enlarged: farther from the centre
+        ({"shear_degrees": 45.0}, (2, 4), (2, 6)),  # a column leans to the right at its top,
+        ({"shear_degrees": 45.0}, (6, 4), (6, 2)),  # to the left at its foot,
+        ({"shear_degrees": 45.0}, (4, 6), (4, 6)),  # and rows stay level
+        ({"degrees": 90.0, "shift": (0.0, 1.0)}, (4, 6), (1, 4)),  # the shift comes before the turn
+        ({"degrees": 90.0, "shear_degrees": 45.0}, (4, 6), (2, 6)),  # and the shear after it
+    ],
+)
+def test_bright_pixels_move_as_the_words_say(changed, before, after):
+    image = np.zeros((1, 9, 9), np.float32)
+    image[0, *before] = 1
+    moved = warp_images(image, make_warp(1, **changed))[0]
+    assert np.unravel_index(moved.argmax(), moved.shape) == after
+    np.testing.assert_allclose(moved[after], 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("direction", list(itertools.product([-1, 0, 1], repeat=2)))
+def test_what_was_outside_is_zero(size, direction):
+    images = np.ones((3, *size), np.float32)
+    for far in (1, 1e6):
+        shift = far * np.array(direction) * size
+        inside = 1.0 if direction == (0, 0) else 0.0
+        np.testing.assert_array_equal(warp_images(images, make_warp(3, shift=shift)), np.full_like(images, inside))
+    shifted = warp_images(images, make_warp(3, shift=0.5 * np.array(direction)))
+    weights = [np.ones(length) for length in size]
+    for weight, step in zip(weights, direction, strict=True):
+        if step:
+            weight[0 if step > 0 else -1] = 0.5
+    np.testing.assert_array_equal(shifted, np.broadcast_to(np.outer(*weights), shifted.shape))
+
+
+def test_pictures_may_be_read_at_other_places_than_they_have(pictures):
+    images = pictures(2, 5, 6)
+    source = np.random.default_rng(0).uniform(-3, 8, (2, 2, 3, 7))
+    read = partial(ndimage.map_coordinates, order=1, mode="grid-constant")
+    expected = [read(image.astype(np.float64), places) for image, places in zip(images, source, strict=True)]
+    np.testing.assert_allclose(read_bilinear(images, source), expected, atol=1e-6)
+
+
+def test_draws_are_uniform_up_to_their_strength():
+    matrix, shift, _ = draw_warp(np.random.default_rng(0), 4000, STRONG)
+    angle = np.arctan2(matrix[:, 0, 1], matrix[:, 1, 1])
+    zoom = np.linalg.det(matrix) ** -0.5
+    slant = np.arctan(zoom * (np.sin(angle) * matrix[:, 0, 0] + np.cos(angle) * matrix[:, 1, 0]))
+    draws = np.stack([np.rad2deg(angle) / 25, np.log(zoom) / np.log(1.3), np.rad2deg(slant) / 15, *shift.T / 4])
+    quantiles = np.quantile(draws, [0, 0.25, 0.5, 0.75, 1], axis=1).T
+    np.testing.assert_allclose(quantiles, [[-1, -0.5, 0, 0.5, 1]] * 5, atol=0.05)
+    np.testing.assert_allclose(np.corrcoef(draws), np.eye(5), atol=0.1)
+
+
+def test_elastic_pixels_are_the_rms_of_the_field_at_the_border_too():
+    warp = draw_warp(np.random.default_rng(0), 1500, Strength(elastic_pixels=0.7))
+    field = source_of(warp, 28, 20) - np.mgrid[:28, :20]
+    rms = np.sqrt(np.square(field).mean(axis=0)) / 0.7
+    border = np.ones((28, 20), bool)
+    border[1:-1, 1:-1] = False
+    np.testing.assert_allclose(rms.mean(axis=(1, 2)), 1, atol=0.03)
+    np.testing.assert_allclose(rms[:, border].mean(axis=1), 1, atol=0.03)
+    np.testing.assert_allclose(field.mean(), 0, atol=0.03)
+    rows, columns = field.reshape(1500, 2, -1).swapaxes(0, 1)
+    np.testing.assert_allclose(np.mean(rows * columns), 0, atol=0.03)
+
+
+def test_draws_are_single_precision_and_follow_their_generator():
+    draw = lambda seed: draw_warp(np.random.default_rng(seed), 3, STRONG)
+    assert [array.dtype for array in draw(0)] == [np.float32] * 3
+    assert [array.shape for array in draw(0)] == [(3, 2, 2), (3, 2), (3, 2, NODES, NODES)]
+    for array, again, other in zip(draw(0), draw(0), draw(1), strict=True):
+        np.testing.assert_array_equal(array, again)
+        assert (array != other).all()
+        assert len(np.unique(array, axis=0)) == 3
+
+
+def test_inputs_are_left_as_they_were(pictures):
+    images, warp = pictures(4, 9, 8), draw_warp(np.random.default_rng(0), 4, STRONG)
+    for array in (images, *warp):
+        array.flags.writeable = False
+    moved = warp_images(images, warp)
+    assert not np.shares_memory(moved, images)
+    assert moved.flags.writeable
+    assert not np.shares_memory(warp_images(images, make_warp(4)), images)
+
+
+def test_a_picture_depends_on_its_own_warp_alone(pictures):
+    images, warp = pictures(6, 12, 10), draw_warp(np.random.default_rng(0), 6, STRONG)
+    moved = warp_images(images, warp)
+    others = draw_warp(np.random.default_rng(1), 6, STRONG)
+    for place in range(6):
+        own = np.arange(6) == place
+        strangers = np.where(own[:, None, None], images, np.nan)
+        mixed = Warp(*(np.where(own.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(warp, others, strict=True)))
+        np.testing.assert_array_equal(warp_images(strangers, mixed)[place], moved[place])
+        alone = warp_images(images[own], Warp(*(array[own] for array in warp)))
+        np.testing.assert_allclose(alone[0], moved[place], atol=1e-4)
+
+
+def test_pictures_in_any_layout_are_read_alike(pictures):
+    images, warp = pictures(4, 9, 12), draw_warp(np.random.default_rng(0), 4, STRONG)
+    turned = np.ascontiguousarray(images.transpose(2, 1, 0)).transpose(2, 1, 0)
+    np.testing.assert_array_equal(warp_images(turned, warp), warp_images(images, warp))

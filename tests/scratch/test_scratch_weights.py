@@ -1,0 +1,180 @@
+import os
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+
+from scratch.mlp import init_params
+from scratch.weights import load_params, save_params
+
+
+@pytest.fixture
+def params():
+    return init_params(np.random.default_rng(0), (5, 4, 3))
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def assert_same(found, expected):
+    assert len(found) == len(expected)
+    for pair, expected_pair in zip(found, expected, strict=True):
+        for array, expected_array in zip(pair, expected_pair, strict=True):
+            assert array.dtype == expected_array.dtype
+            np.testing.assert_array_equal(array, expected_array)
+
+
+@pytest.mark.parametrize("name", ["best.npz", "best", "best.weights", ".npz", "sieben ü.npz"])
+def test_what_is_saved_comes_back_from_exactly_that_path(tmp_path, params, name):
+    save_params(tmp_path / name, params)
+    assert names(tmp_path) == [name]
+    assert_same(load_params(tmp_path / name), params)
+
+
+@pytest.mark.parametrize("widths", [(3, 2), (2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_layer_and_a_dozen_come_back_in_order(tmp_path, widths, dtype):
+    params = init_params(np.random.default_rng(0), widths)
+    params = [(w.astype(dtype), np.asfortranarray(b + w[0])) for w, b in params]
+    save_params(tmp_path / "w.npz", params)
+    assert_same(load_params(tmp_path / "w.npz"), params)
+
+
+def test_saving_again_replaces_the_file(tmp_path, params):
+    path = tmp_path / "w.npz"
+    save_params(path, init_params(np.random.default_rng(1), (9, 9)))
+    save_params(path, params)
+    assert_same(load_params(path), params)
+
+
+def ragged(path, params):
+    save_params(path, [*params, ([[1.0], [2.0, 3.0]], [0.0])])
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, params):
+    path = tmp_path / "w.npz"
+    with pytest.raises(ValueError, match="inhomogeneous"):
+        ragged(path, params)
+    assert names(tmp_path) == []
+    save_params(path, params)
+    with pytest.raises(ValueError, match="inhomogeneous"):
+        ragged(path, init_params(np.random.default_rng(1), (9, 9)))
+    assert names(tmp_path) == ["w.npz"]
+    assert_same(load_params(path), params)
+
+
+def test_a_failed_rename_leaves_nothing_new(tmp_path, params):
+    (tmp_path / "w.npz" / "full").mkdir(parents=True)
+    with pytest.raises(OSError, match=r"w\.npz"):
+        save_params(tmp_path / "w.npz", params)
+    assert names(tmp_path) == ["w.npz"]
+
+
+def whole(path, params):
+    save_params(path, params)
+    return path.read_bytes()
+
+
+def member_changed(path, params, change):
+    """`change` takes a member's name and bytes and gives back its new bytes."""
+    save_params(path, params)
+    with zipfile.ZipFile(path) as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    with zipfile.ZipFile(path, "w") as new:
+        for name, data in members.items():
+            new.writestr(name, change(name, data))
+
+
+def flipped(data, place):
+    return data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
+
+
+def compressed_and_flipped(path, params):
+    np.savez_compressed(path, w0=np.arange(600.0).reshape(300, 2), b0=np.zeros(2))
+    path.write_bytes(flipped(path.read_bytes(), 200))
+
+
+def npy_file(path, params):
+    with open(path, "wb") as file:
+        np.save(file, params[0][0])
+
+
+def savez(path, **arrays):
+    with open(path, "wb") as file:
+        np.savez(file, **arrays)
+
+
+def zeros(**shapes):
+    return lambda path, params: savez(path, **{name: np.zeros(shape) for name, shape in shapes.items()})
+
+
+def with_header(old, new):
+    return lambda path, params: member_changed(path, params, lambda name, data: data.replace(old, new))
+
+
+def encrypted(path, params):
+    data = bytearray(whole(path, params))
+    for signature, flags in [(b"PK\3\4", 6), (b"PK\1\2", 8)]:
+        data[data.index(signature) + flags] |= 1
+    path.write_bytes(data)
+
+
+DAMAGES = {
+    "empty": lambda path, params: path.write_bytes(b""),
+    "text": lambda path, params: path.write_text("w0,b0\n1,2\n"),
+    "cut in two": lambda path, params: path.write_bytes(whole(path, params)[:300]),
+    "without its end": lambda path, params: path.write_bytes(whole(path, params)[:-1]),
+    "without its start": lambda path, params: path.write_bytes(whole(path, params)[100:]),
+    "a number changed": lambda path, params: path.write_bytes(flipped(whole(path, params), 200)),
+    "a compressed byte changed": compressed_and_flipped,
+    "encrypted": encrypted,
+    "npy": npy_file,
+    "empty npy": lambda path, params: path.write_bytes(b"\x93NUMPY"),
+    "pickle": lambda path, params: path.write_bytes(pickle.dumps(params)),
+    "empty zip": lambda path, params: savez(path),
+    "no npy inside": lambda path, params: member_changed(path, params, lambda name, data: b"1, 2"),
+    "nothing inside": lambda path, params: member_changed(path, params, lambda name, data: b""),
+    "cut inside": lambda path, params: member_changed(path, params, lambda name, data: data[:-1]),
+    "header alone": lambda path, params: member_changed(path, params, lambda name, data: data[:12]),
+    "header damaged": lambda path, params: member_changed(path, params, lambda name, data: flipped(data, 20)),
+    "giant": with_header(b"(5, 4), }           ", b"(5, 99999999999999)}"),
+    "no shape": with_header(b"'shape'", b"'spahe'"),
+    "objects": lambda path, params: savez(path, w0=np.array([[print]]), b0=np.array([print])),
+    "words": lambda path, params: savez(path, w0=np.array([["a"]]), b0=np.array(["b"])),
+    "complex": lambda path, params: savez(path, w0=np.zeros((2, 2), complex), b0=np.zeros(2, complex)),
+    "other names": zeros(kernel=(3, 2), bias=(2,)),
+    "a layer left out": zeros(w0=(3, 2), b0=(2,), w2=(2, 2), b2=(2,)),
+    "a bias left out": zeros(w0=(3, 2), b0=(2,), w1=(2, 2)),
+    "one array more": zeros(w0=(3, 2), b0=(2,), more=(2,)),
+    "two arrays more": zeros(w0=(3, 2), b0=(2,), more=(2,), again=(2,)),
+    "layers that do not meet": zeros(w0=(3, 2), b0=(2,), w1=(3, 2), b1=(2,)),
+    "a bias too long": zeros(w0=(3, 2), b0=(3,)),
+    "flat weights": zeros(w0=(3,), b0=()),
+    "scalars": zeros(w0=(), b0=()),
+    "deep weights": zeros(w0=(3, 2, 2), b0=(2, 2)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_file_is_refused_in_one_line_with_its_path(tmp_path, params, damage):
+    path = tmp_path / "mine.npz"
+    damage(path, params)
+    with pytest.raises(ValueError, match=r"mine\.npz") as refused:
+        load_params(path)
+    assert str(refused.value).startswith(f"{path}: ")
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_pickled_array_is_not_run(tmp_path):
+    bomb = type("Bomb", (), {"__reduce__": lambda self: (os.mkdir, (str(tmp_path / "ran"),))})
+    savez(tmp_path / "bomb.npz", w0=np.array([[bomb()]]), b0=np.zeros(1))
+    with pytest.raises(ValueError, match="bomb"):
+        load_params(tmp_path / "bomb.npz")
+    assert names(tmp_path) == ["bomb.npz"]
+
+
+def test_a_missing_file_is_called_missing(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load_params(tmp_path / "none.npz")
