@@ -4,6 +4,7 @@ import csv
 import platform
 import time
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -85,8 +86,7 @@ def train_seed(out: Path, rows: Rows, settings: Settings, seed: int) -> None:
     last, history = resume(unfinished)
     saved = history[-1]["seconds"] if history else 0.0
     begin = time.perf_counter() - saved
-    # With deformation a second thread prepares the next batch: BLAS takes one core and leaves it the other.
-    with threadpool_limits(1 if settings.deformation else None), live_line() as show:
+    with threadpool_limits(threads(settings)), live_line() as show:
         for state, loss in fit(rows.x_train, rows.y_train, settings, seed=seed, state=last):
             last = state
             look = state.epoch % max(settings.epochs // LOOKS, 1) == 0 or state.epoch == settings.epochs
@@ -102,6 +102,12 @@ def train_seed(out: Path, rows: Rows, settings: Settings, seed: int) -> None:
         write_history(draft / "metrics.csv", history)
         np.savez(draft / "log_probs.npz", log_probs=predict(last.params, rows.x_score, settings))
     remove(unfinished)
+
+
+def threads(settings: Settings) -> int | None:
+    """For BLAS. A second one gains nothing where products are small, and loses much where it waits for a busy core."""
+    weights = sum(inputs * outputs for inputs, outputs in pairwise(settings.widths))
+    return 1 if weights < 100_000 else None
 
 
 def score(state: State, loss: float, rows: Rows, settings: Settings) -> Row:

@@ -27,7 +27,6 @@ class Settings:
     batch_size: int = 64
     learning_rate: float = 0.1
     schedule: Literal["constant", "cosine"] = "cosine"
-    warmup_epochs: int = 0
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 0.0
@@ -92,8 +91,10 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
             yield item
 
 
-def train_epoch(state: State, batches: Iterable[tuple[np.ndarray, np.ndarray]], settings: Settings, rates) -> float:
-    """Moves the arrays of `state` on, a step a batch -> the mean loss of the steps."""
+def train_epoch(
+    state: State, batches: Iterable[tuple[np.ndarray, np.ndarray]], settings: Settings, rates: list[float]
+) -> float:
+    """Moves the arrays of `state` on, a step a batch at the rate for it -> the mean loss of the steps."""
     total = 0.0
     for (x, targets), rate in zip(batches, rates, strict=True):
         value, grads = loss_and_grads(state.params, x, targets, activation=settings.activation, loss=settings.loss)
@@ -114,12 +115,8 @@ def learning_rates(settings: Settings, epoch: int, steps: int) -> list[float]:
     """The rate of each of an epoch's `steps`."""
     if settings.schedule == "constant":
         return [settings.learning_rate] * steps
-    total, warmup = settings.epochs * steps, settings.warmup_epochs * steps
-    first = epoch * steps
-    return [
-        cosine_rate(step, peak=settings.learning_rate, steps=total, warmup=warmup)
-        for step in range(first, first + steps)
-    ]
+    first, total = epoch * steps, settings.epochs * steps
+    return [cosine_rate(step, peak=settings.learning_rate, steps=total) for step in range(first, first + steps)]
 
 
 def predict(params: Params, images: np.ndarray, settings: Settings) -> np.ndarray:

@@ -1,0 +1,147 @@
+"""Times the classic network of scratch against PyTorch and scikit-learn on the CPU: the same layers, first weights of
+the same size, batches of 64, rate and epochs on MNIST, one after the other in one process."""
+
+import platform
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from experiments.console import percent, say, show_table
+from experiments.options import run
+from jaxnets import data
+from jaxnets.errors import InputError
+from jaxnets.files import write_json
+from scratch.recipes import classic
+from scratch.train import Settings, fit, predict
+
+Answer = Callable[[np.ndarray], np.ndarray]
+"""A trained network: x (N, I) -> classes (N,)."""
+
+Trainer = Callable[[np.ndarray, np.ndarray, Settings, int | None], Answer]
+"""x (N, I) float32, y (N,), settings, threads -> a trained network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkOptions:
+    rounds: int = 5
+    """How often each is timed, in turn."""
+    epochs: int = 20
+    """Of each training."""
+    threads: int | None = None
+    """Of every library; unless given, scratch takes one and the others what they choose."""
+    data: str = "mnist"
+    """mnist, or digits for a try."""
+    out: Path = Path("checkpoints/benchmark-scratch.json")
+    """File of the figures."""
+
+
+def by_scratch(x: np.ndarray, y: np.ndarray, settings: Settings, threads: int | None) -> Answer:
+    with threadpool_limits(threads or 1):
+        *_, (state, _) = fit(x, y, settings, seed=0)
+    return lambda x: predict(state.params, x, settings).argmax(axis=1)
+
+
+def by_torch(x: np.ndarray, y: np.ndarray, settings: Settings, threads: int | None) -> Answer:
+    """Tensors in memory, rows taken by index: a DataLoader would be slower."""
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    inputs, hidden, classes = settings.widths
+    layers = torch.nn.Linear(inputs, hidden), torch.nn.Linear(hidden, classes)
+    for layer in layers:
+        torch.nn.init.normal_(layer.weight, std=0.1)
+        torch.nn.init.zeros_(layer.bias)
+    model = torch.nn.Sequential(layers[0], torch.nn.Sigmoid(), layers[1])
+    optimizer = torch.optim.SGD(model.parameters(), lr=settings.learning_rate)
+    cost = torch.nn.CrossEntropyLoss()
+    images, labels = torch.from_numpy(x), torch.from_numpy(y.astype(np.int64))
+    for _ in range(settings.epochs):
+        for rows in torch.randperm(len(images)).split(settings.batch_size):
+            optimizer.zero_grad()
+            cost(model(images[rows]), labels[rows]).backward()
+            optimizer.step()
+    return lambda x: model(torch.from_numpy(x)).argmax(dim=1).numpy()
+
+
+def by_sklearn(x: np.ndarray, y: np.ndarray, settings: Settings, threads: int | None) -> Answer:
+    """With its own first weights: it lets nobody choose them."""
+    from sklearn.neural_network import MLPClassifier
+
+    model = MLPClassifier(
+        settings.widths[1:-1],
+        activation="logistic",
+        solver="sgd",
+        alpha=0.0,
+        batch_size=settings.batch_size,
+        learning_rate_init=settings.learning_rate,
+        momentum=0.0,
+        max_iter=settings.epochs,
+        n_iter_no_change=settings.epochs,
+        random_state=0,
+    )
+    with threadpool_limits(threads), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "not converged": it was not asked to
+        model.fit(x, y)
+    return model.predict
+
+
+def versions() -> dict[str, str]:
+    modules = {"numpy": "numpy", "torch": "torch", "scikit-learn": "sklearn"}
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in modules if find_spec(modules[name])},
+    }
+
+
+def compare(options: BenchmarkOptions, digits: data.Digits, trainers: dict[str, Trainer]) -> dict[str, dict[str, Any]]:
+    """Times the trainers in turn -> for each its seconds and its test accuracy."""
+    x, x_test = (images.reshape(len(images), -1).astype(np.float32) / 255 for images in (digits.x_train, digits.x_test))
+    settings = replace(classic(), epochs=options.epochs, widths=(x.shape[1], 64, digits.num_classes))
+    seconds: dict[str, list[float]] = {name: [] for name in trainers}
+    accuracies = {}
+    for number in range(options.rounds):
+        for name, trainer in trainers.items():
+            begin = time.perf_counter()
+            answer = trainer(x, digits.y_train, settings, options.threads)
+            seconds[name].append(time.perf_counter() - begin)
+            accuracies[name] = float((answer(x_test) == digits.y_test).mean())
+            say(f"round {number + 1}/{options.rounds}: {name} {seconds[name][-1]:.2f} s, {percent(accuracies[name])}")
+    return {name: {"seconds": seconds[name], "test_accuracy": accuracies[name]} for name in trainers}
+
+
+def main(options: BenchmarkOptions) -> None:
+    for name in ("rounds", "epochs"):
+        if getattr(options, name) < 1:
+            raise InputError(f"--{name}", f"is {getattr(options, name)}", "give a whole number of at least 1")
+    trainers: dict[str, Trainer] = {"scratch": by_scratch}
+    for name, trainer in (("torch", by_torch), ("sklearn", by_sklearn)):
+        if find_spec(name):
+            trainers[name] = trainer
+        else:
+            say(f"{name} is left out, as it is not installed: pip install -e '.[bench]'")
+    results = compare(options, data.load(options.data), trainers)
+    ours = np.array(results["scratch"]["seconds"])
+    rows = []
+    for name, result in results.items():
+        result["ratio"] = float(np.median(ours / result["seconds"]))
+        low, middle, high = np.quantile(result["seconds"], [0, 0.5, 1])
+        times = f"{middle:.2f} ({low:.2f} to {high:.2f})"
+        rows.append([name, times, f"{result['ratio']:.2f}", percent(result["test_accuracy"])])
+    settings = {"rounds": options.rounds, "epochs": options.epochs, "threads": options.threads, "data": options.data}
+    write_json(options.out, {"settings": settings, "versions": versions(), "results": results})
+    show_table(f"{options.epochs} epochs on {options.data}", ["", "seconds", "scratch's share", "test"], rows)
+    say(f"{options.out}")
+
+
+if __name__ == "__main__":
+    run(main, BenchmarkOptions)

@@ -1,0 +1,87 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+import experiments
+from experiments import studies
+from experiments.figures import FIGURES, FigureOptions, disputed_image, main
+from jaxnets import data
+from jaxnets.errors import InputError
+
+SAVED = Path(experiments.__file__).parent / "figures"
+MEASURED = sorted(path.stem for path in SAVED.glob("*.json"))
+
+
+def test_every_picture_of_the_readme_and_the_guide_is_known():
+    assert {path.stem for path in SAVED.glob("*.png")} <= set(FIGURES)
+    assert set(MEASURED) <= set(FIGURES)
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_a_figure_is_drawn_from_its_saved_numbers(tmp_path, monkeypatch, name):
+    refuse = FIGURES[name]._replace(measure=lambda options: pytest.fail("measured, although numbers were saved"))
+    monkeypatch.setitem(FIGURES, name, refuse)
+    shutil.copy(SAVED / f"{name}.json", tmp_path)
+    main(FigureOptions(only=(name,), to=tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.json", f"{name}.png"}
+    assert imread(tmp_path / f"{name}.png")[..., :3].std() > 0.05
+
+
+def test_missing_numbers_are_measured_once_and_again_on_demand(tmp_path, monkeypatch):
+    calls = []
+    measure = lambda options: calls.append(options) or {"counts": [[2, 1], [0, 3]]}
+    monkeypatch.setitem(FIGURES, "confusion", FIGURES["confusion"]._replace(measure=measure))
+    for demand in (False, False, True):
+        main(FigureOptions(only=("confusion",), to=tmp_path, measure=demand))
+    assert len(calls) == 2
+    assert json.loads((tmp_path / "confusion.json").read_text()) == {"counts": [[2, 1], [0, 3]]}
+
+
+def test_an_unknown_figure_is_refused(tmp_path):
+    with pytest.raises(InputError, match="tests is not known"):
+        main(FigureOptions(only=("tests",), to=tmp_path / "figures"))
+    assert not (tmp_path / "figures").exists()
+
+
+def test_pixels_survive_as_text():
+    pixels = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
+    np.testing.assert_array_equal(studies.unpack(studies.pack(pixels / 255)), pixels)
+
+
+@pytest.fixture
+def few_digits(monkeypatch):
+    """Sixty images of MNIST's shape in its place: class k is a bright row k."""
+    labels = np.arange(60) % 10
+    images = np.zeros((60, 28, 28, 1), np.uint8)
+    images[np.arange(60), 2 * labels] = 255
+    few = data.Digits("mnist", images, labels, images, labels, 10)
+    monkeypatch.setattr(data, "load", lambda name: few)
+
+
+def test_the_studies_give_numbers_that_can_be_saved_and_drawn(few_digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(studies, "SECONDS", 0.3)
+    monkeypatch.setattr(studies, "RATES", {8: (0.1, 0.5), 64: (0.5,)})
+    for name in ("linear", "training", "confusion", "warps"):
+        numbers = json.loads(json.dumps(FIGURES[name].measure(FigureOptions())))
+        FIGURES[name].draw(tmp_path / f"{name}.png", numbers)
+        assert imread(tmp_path / f"{name}.png")[..., :3].std() > 0.05
+
+
+def test_what_the_studies_find_on_images_that_are_easy(few_digits, monkeypatch):
+    monkeypatch.setattr(studies, "SECONDS", 0.3)
+    assert studies.linear()["test_accuracy"] == 1
+    assert np.trace(studies.confusion()["counts"]) == 60
+    curve = studies.by_seconds(8, studies.valid_rows())
+    assert curve["accuracy"][-1] == 1
+    assert curve["seconds"] == sorted(curve["seconds"])
+    warps = studies.warps()
+    assert (studies.unpack(warps["image"]) != studies.unpack(warps["warps"]["all"][0])).any()
+
+
+def test_the_disputed_image_is_the_surest_among_those_not_agreed_on():
+    agreed, close, sure = ([[0.9, 0.1], [0.9, 0.1]], [[0.6, 0.4], [0.3, 0.7]], [[0.95, 0.05], [0.45, 0.55]])
+    assert disputed_image(np.array([agreed, close, sure]).swapaxes(0, 1)) == 2
