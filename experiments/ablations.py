@@ -1,5 +1,5 @@
 """What warps, label smoothing, MixUp and the cosine schedule are worth: the recipe of the preset `quick` with one of
-them taken away, or, for MixUp, which the recipe does not use, added. Some 10 minutes on two CPU cores.
+them taken away, or, for MixUp, which the recipe does not use, added. It takes 14 minutes of processor time.
 
 All is measured on MNIST's training file, at the last epoch: a fixed twelfth of its rows to train on, another sixth to
 validate. Test rows are not read.

@@ -105,9 +105,9 @@ def train_seed(out: Path, rows: Rows, settings: Settings, seed: int) -> None:
 
 
 def threads(settings: Settings) -> int | None:
-    """For BLAS. A second one gains nothing where products are small, and loses much where it waits for a busy core."""
+    """For BLAS: one where a thread beside it deforms the next batch, or where products are too small to be shared."""
     weights = sum(inputs * outputs for inputs, outputs in pairwise(settings.widths))
-    return 1 if weights < 100_000 else None
+    return 1 if settings.deformation or weights < 100_000 else None
 
 
 def score(state: State, loss: float, rows: Rows, settings: Settings) -> Row:

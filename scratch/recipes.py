@@ -34,7 +34,7 @@ def deformed() -> Settings:
     """No picture is ever seen twice: each comes turned, zoomed, sheared, shifted and bent anew."""
     return Settings(
         widths=(784, 1024, 512, 10),
-        epochs=100,
+        epochs=80,
         batch_size=128,
         learning_rate=0.1,
         weight_decay=1e-5,
