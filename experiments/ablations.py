@@ -5,10 +5,8 @@ All is measured on MNIST's training file, at the last epoch: a fixed twelfth of 
 validate. Test rows are not read.
 """
 
-import platform
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,11 +15,9 @@ import numpy as np
 from jaxnets import data
 from jaxnets.config import Augmentation, Training
 from jaxnets.recipes import quick
-from jaxnets.runs import RunConfig, init_arrays
 
 FAMILY, EPOCHS, SEEDS = "resnet", 10, 5
 ROWS, VALID_ROWS = 5_000, 10_000
-COMMAND = "python -m experiments.figures --measure --only ablations"
 
 
 class Variant(NamedTuple):
@@ -56,6 +52,7 @@ def trainer(variant: Variant) -> Callable[[int], dict[str, float]]:
     from jaxnets.devices import AXIS, choose_devices, replicate
     from jaxnets.inference.ensemble import accuracy
     from jaxnets.inference.predict import make_predict
+    from jaxnets.runs import RunConfig, init_arrays
     from jaxnets.training.order import batch_order
     from jaxnets.training.parallel import compile_epoch
     from jaxnets.training.schedule import make_optimizer
@@ -113,13 +110,11 @@ def measure() -> dict[str, Any]:
     return {
         "description": f"{FAMILY} of the preset quick, MNIST's training file, validation accuracy at the last epoch; "
         "`accuracies` of the averaged weights, which jaxnets keeps, `last` of the last step's",
-        "command": COMMAND,
         "variants": {name: summary(done) for name, done in results.items()},
         "rows": len(rows),
         "valid_rows": len(valid),
         "epochs": EPOCHS,
         "seeds": SEEDS,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("jax", "flax", "optax")}},
     }
 
 

@@ -1,8 +1,10 @@
 """Draws the figures of the README and the guide. Their numbers lie beside them: they are measured where they are
 missing, or anew on demand."""
 
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +12,7 @@ import numpy as np
 
 from experiments import ablations, studies
 from experiments.console import say
-from experiments.options import Job, Options, open_job, run
+from experiments.options import Job, Options, open_job, run, writable
 from experiments.predict import read_log_probs, trained
 from jaxnets import report
 from jaxnets.errors import InputError
@@ -20,8 +22,8 @@ from jaxnets.files import read_json, write_json
 @dataclass(frozen=True, kw_only=True)
 class FigureOptions(Options):
     only: tuple[str, ...] = ()
-    """Their names; all unless given: linear, training, confusion, warps, ablations, and answer, which needs a finished
-    pipeline."""
+    """Their names; all unless given: linear, training, confusion, warps and ablations, all of MNIST, and answer, which
+    needs a finished pipeline. The pipeline's options are for that one."""
     measure: bool = False
     """Measure anew, whatever numbers were saved."""
     to: Path = Path("experiments/figures")
@@ -77,14 +79,20 @@ FIGURES = {
 }
 
 
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in ("numpy", "jax", "flax", "optax")}}
+
+
 def main(options: FigureOptions) -> None:
     unknown = set(options.only) - set(FIGURES)
     if unknown:
         raise InputError("--only", f"{', '.join(sorted(unknown))} is not known", f"choose from {', '.join(FIGURES)}")
+    writable(options.to)
     for name in options.only or FIGURES:
         numbers = options.to / f"{name}.json"
         if options.measure or not numbers.is_file():
-            write_json(numbers, FIGURES[name].measure(options))
+            source = {"command": f"python -m experiments.figures --measure --only {name}", "versions": versions()}
+            write_json(numbers, FIGURES[name].measure(options) | source)
         FIGURES[name].draw(options.to / f"{name}.png", read_json(numbers))
         say(f"{options.to / name}.png")
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,10 +101,18 @@ def claim(out: Path, settings: dict[str, Any]) -> None:
             fix = "give another --out, the same options as then, or delete the folder"
             raise InputError(path, f"the results there were made with another {' and '.join(different)}", fix)
         return
+    writable(out)
+    write_json(path, settings)
+
+
+def writable(folder: Path) -> None:
+    """Makes the folder where it is missing; InputError, before any work is done, if nothing can be written there."""
     try:
-        write_json(path, settings)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
-        raise InputError(out, f"cannot be written ({error.strerror})", "give another --out") from error
+        raise InputError(folder, f"cannot be written ({error.strerror})", "give another folder") from error
 
 
 def read_job(path: Path) -> dict[str, Any]:
@@ -136,5 +145,5 @@ def run(main: Callable[[Any], None], options: type) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from here", file=sys.stderr)
+        print("interrupted: what was saved is kept, and the same command goes on from there", file=sys.stderr)
         sys.exit(130)

@@ -40,9 +40,9 @@ class ScratchOptions:
     """To choose settings by: train on five sixths of the training rows, score on the others, leave the test rows
     alone."""
     data: str = "mnist"
-    """mnist, digits, or the path of an .npz with x_train, y_train, x_test, y_test."""
+    """mnist, digits, or the path of an .npz with x_train, y_train, x_test, y_test; kaggle with --validate."""
     data_path: Path | None = None
-    """Where the files of mnist are, if not under data/."""
+    """Where the files of mnist or kaggle are, if not under data/."""
     out: Path | None = None
     """Folder of the results; checkpoints/scratch-RECIPE unless given."""
 
@@ -142,15 +142,16 @@ def save_look(unfinished: Path, state: State, history: list[Row]) -> None:
 
 
 def resume(unfinished: Path) -> tuple[State | None, list[Row]]:
-    epochs = [int(folder.name.removeprefix("epoch-")) for folder in unfinished.glob("epoch-*")]
-    if not epochs:
+    """The last look at an unfinished training, if there is one."""
+    looks = sorted(unfinished.glob("epoch-*"), key=lambda folder: int(folder.name.removeprefix("epoch-")))
+    if not looks:
         return None, []
-    folder = unfinished / f"epoch-{max(epochs)}"
     try:
-        state = State(max(epochs), load_params(folder / "weights.npz"), load_params(folder / "velocity.npz"))
-        return state, read_history(folder / "metrics.csv")
-    except (OSError, ValueError) as error:
-        raise InputError(folder, f"is damaged ({error})", "delete it, and that training starts anew") from error
+        history = read_history(looks[-1] / "metrics.csv")
+        params, velocity = (load_params(looks[-1] / name) for name in ("weights.npz", "velocity.npz"))
+        return State(int(history[-1]["epoch"]), params, velocity), history
+    except (OSError, ValueError, IndexError, KeyError) as error:
+        raise InputError(looks[-1], f"is damaged ({error})", "delete it, and that training starts anew") from error
 
 
 def write_history(path: Path, history: list[Row]) -> None:
@@ -162,7 +163,10 @@ def write_history(path: Path, history: list[Row]) -> None:
 
 def read_history(path: Path) -> list[Row]:
     with path.open(newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        return [
+            {name: int(value) if name == "epoch" else float(value) for name, value in row.items()}
+            for row in csv.DictReader(file)
+        ]
 
 
 def summarise(out: Path, recipe: str, settings: Settings, rows: Rows, seeds: int) -> dict:
@@ -209,12 +213,17 @@ def main(options: ScratchOptions) -> None:
     rows = read_rows(digits, validate=options.validate)
     settings = fitted(RECIPES[options.recipe](), digits)
     out = options.out or Path("checkpoints") / default_name(options, digits)
-    claim(out, {"settings": to_json(settings), "data_sha256": data.digest(digits), "scored": rows.scored})
+    claim(out, {"recipe": to_json(settings), "data_sha256": data.digest(digits), "scored": rows.scored})
     for seed in range(options.seeds):
         train_seed(out, rows, settings, seed)
-    summary = summarise(out, options.recipe, settings, rows, options.seeds)
+    try:
+        summary = summarise(out, options.recipe, settings, rows, options.seeds)
+        draw(out, rows, options.seeds)
+    except (OSError, ValueError, IndexError, KeyError) as error:
+        raise InputError(
+            out, f"holds a damaged seed-N ({error})", "delete it, and that training starts anew"
+        ) from error
     write_json(out / "report.json", summary)
-    draw(out, rows, options.seeds)
     mean, sd = (summary[f"{rows.scored}_accuracy_{part}"] for part in ("mean", "sd"))
     spread = "" if sd is None else f" +- {sd:.2%} over {options.seeds} seeds"
     say(f"{rows.scored} accuracy {percent(mean)}{spread}; {np.median(summary['seconds']):.1f} s each; {out}")

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from jaxnets.files import atomic_file
 
@@ -56,6 +57,8 @@ def draw_learning_curves(path: Path, histories: list[list[dict[str, float]]]) ->
     left.set(xlabel="epoch", ylabel="training loss", yscale="log")
     right.set(xlabel="epoch", ylabel="accuracy (%)")
     right.legend([name.removesuffix("_accuracy") for name in names], loc="lower right")
+    for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     save(figure, path)
 
 
@@ -76,7 +79,7 @@ def draw_mistakes(path: Path, images: np.ndarray, labels: np.ndarray, probs: np.
     answers, wrong = probs.argmax(axis=1), np.flatnonzero(probs.argmax(axis=1) != labels)
     worst = wrong[np.argsort(-probs[wrong, answers[wrong]], kind="stable")][:16]
     figure = Figure(figsize=(9, 3.4), layout="constrained")
-    figure.suptitle(f"{len(wrong)} of {len(labels)} answers are wrong; the most confident", fontsize=10)
+    figure.suptitle(f"{len(wrong)} of {len(labels)} answers are wrong; the most confident of them", fontsize=10)
     for axes, row in zip(grid(figure, 2, 8), worst, strict=False):
         axes.imshow(images[row], cmap="gray_r")
         axes.set_xlabel(f"{answers[row]} ({probs[row, answers[row]]:.0%}), is {labels[row]}", fontsize=8)
@@ -109,7 +112,9 @@ def draw_confusion(path: Path, counts: np.ndarray) -> None:
 def draw_weights(path: Path, weights: np.ndarray) -> None:
     """The first 64 units' weights (U, H, W) as images, each on its own scale: red for ink, blue against it."""
     figure = Figure(figsize=(7, 7.4), layout="constrained")
-    figure.suptitle("Weights of the first layer, a picture a unit; red: ink speaks for it, blue: against", fontsize=10)
+    figure.suptitle(
+        "Weights of the first layer, a unit a picture, each on its own scale; red: for ink, blue: against", fontsize=10
+    )
     for axes, picture in zip(grid(figure, 8, 8), weights, strict=False):
         limit = np.abs(picture).max()
         axes.imshow(picture, cmap="RdBu_r", vmin=-limit, vmax=limit)

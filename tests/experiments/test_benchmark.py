@@ -22,14 +22,20 @@ def test_each_is_timed_in_every_round_and_learns(without_torch, tmp_path, capsys
         assert len(result["seconds"]) == 2
         assert min(result["seconds"]) > 0
         assert result["test_accuracy"] > 0.85
-    assert report["results"]["scratch"]["ratio"] == 1
+    assert report["results"]["scratch"]["times_scratch"] == 1
     assert report["settings"] == {"rounds": 2, "epochs": 20, "threads": None, "data": "digits"}
     assert {"python", "numpy", "scikit-learn"} <= set(report["versions"])
     assert "torch is left out" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("wrong", ["rounds", "epochs"])
+@pytest.mark.parametrize("wrong", ["rounds", "epochs", "threads"])
 def test_nothing_to_time_is_refused(tmp_path, wrong):
     with pytest.raises(InputError, match=f"--{wrong}: is 0"):
         main(BenchmarkOptions(data="digits", out=tmp_path / "benchmark.json", **{wrong: 0}))
     assert not (tmp_path / "benchmark.json").exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_timed(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file: cannot be written"):
+        main(BenchmarkOptions(data="digits", out=tmp_path / "file" / "benchmark.json"))

@@ -38,13 +38,22 @@ def test_missing_numbers_are_measured_once_and_again_on_demand(tmp_path, monkeyp
     for demand in (False, False, True):
         main(FigureOptions(only=("confusion",), to=tmp_path, measure=demand))
     assert len(calls) == 2
-    assert json.loads((tmp_path / "confusion.json").read_text()) == {"counts": [[2, 1], [0, 3]]}
+    numbers = json.loads((tmp_path / "confusion.json").read_text())
+    assert numbers["counts"] == [[2, 1], [0, 3]]
+    assert numbers["command"] == "python -m experiments.figures --measure --only confusion"
+    assert {"python", "numpy"} <= set(numbers["versions"])
 
 
 def test_an_unknown_figure_is_refused(tmp_path):
     with pytest.raises(InputError, match="tests is not known"):
         main(FigureOptions(only=("tests",), to=tmp_path / "figures"))
     assert not (tmp_path / "figures").exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file: cannot be written"):
+        main(FigureOptions(only=("confusion",), to=tmp_path / "file"))
 
 
 def test_pixels_survive_as_text():
@@ -74,7 +83,7 @@ def test_the_studies_give_numbers_that_can_be_saved_and_drawn(few_digits, tmp_pa
 def test_what_the_studies_find_on_images_that_are_easy(few_digits, monkeypatch):
     monkeypatch.setattr(studies, "SECONDS", 0.3)
     assert studies.linear()["test_accuracy"] == 1
-    assert np.trace(studies.confusion()["counts"]) == 60
+    assert np.trace(studies.confusion()["counts"]) == 5 * 60
     curve = studies.by_seconds(8, studies.valid_rows())
     assert curve["accuracy"][-1] == 1
     assert curve["seconds"] == sorted(curve["seconds"])
