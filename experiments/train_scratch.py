@@ -216,16 +216,19 @@ def main(options: ScratchOptions) -> None:
     claim(out, {"recipe": to_json(settings), "data_sha256": data.digest(digits), "scored": rows.scored})
     for seed in range(options.seeds):
         train_seed(out, rows, settings, seed)
+    seeds = options.seeds
+    while (out / f"seed-{seeds}").is_dir():  # an earlier start trained more: the report forgets none
+        seeds += 1
     try:
-        summary = summarise(out, options.recipe, settings, rows, options.seeds)
-        draw(out, rows, options.seeds)
+        summary = summarise(out, options.recipe, settings, rows, seeds)
+        draw(out, rows, seeds)
     except (OSError, ValueError, IndexError, KeyError) as error:
         raise InputError(
             out, f"holds a damaged seed-N ({error})", "delete it, and that training starts anew"
         ) from error
     write_json(out / "report.json", summary)
     mean, sd = (summary[f"{rows.scored}_accuracy_{part}"] for part in ("mean", "sd"))
-    spread = "" if sd is None else f" +- {sd:.2%} over {options.seeds} seeds"
+    spread = "" if sd is None else f" +- {sd:.2%} over {seeds} seeds"
     say(f"{rows.scored} accuracy {percent(mean)}{spread}; {np.median(summary['seconds']):.1f} s each; {out}")
 
 

@@ -62,8 +62,9 @@ def test_every_picture_shows_something(finished):
 
 def test_what_is_finished_is_not_trained_again(finished):
     before = contents(finished)
-    main(ScratchOptions(recipe="tuned", seeds=2, data="digits", out=finished))
-    assert contents(finished) == before
+    for seeds in (2, 1):  # the report of two is not replaced by one of one
+        main(ScratchOptions(recipe="tuned", seeds=seeds, data="digits", out=finished))
+        assert contents(finished) == before
 
 
 @pytest.mark.parametrize("recipe", ["classic", "deformed"])
