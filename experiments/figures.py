@@ -49,7 +49,7 @@ def disputed_answer(job: Job) -> dict[str, Any]:
     views = np.stack([warp_image(image, warp) for warp in warps]).mean(axis=-1)
     return {
         "row": row,
-        "views": views.astype(float).round(3).tolist(),
+        "views": [studies.pack(view) for view in views],
         "networks": {
             folder.name: member[row].astype(float).tolist() for folder, member in zip(folders, members, strict=True)
         },
@@ -65,7 +65,7 @@ def disputed_image(probabilities: np.ndarray) -> int:
 
 def draw_answer(path: Path, numbers: dict[str, Any]) -> None:
     probabilities = np.array(list(numbers["networks"].values()))
-    views, names = np.array(numbers["views"]), list(numbers["networks"])
+    views, names = np.stack([studies.unpack(view) for view in numbers["views"]]) / 255, list(numbers["networks"])
     report.draw_answer(path, views, names, probabilities, probabilities.mean(axis=0))
 
 
