@@ -3,12 +3,13 @@
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
+from experiments.train_scratch import Rows, read_rows
 from jaxnets import data, report
 from jaxnets.report import grid, save
 from scratch.deform import Strength, deform
@@ -25,31 +26,8 @@ SECONDS = 6.0
 """Of training, for each batch size and rate."""
 
 
-class Rows(NamedTuple):
-    """x (N, I) float32 in [0, 1] and y (N,) to train on; others to score on."""
-
-    x: np.ndarray
-    y: np.ndarray
-    x_score: np.ndarray
-    y_score: np.ndarray
-
-
-def scaled(images: np.ndarray) -> np.ndarray:
-    return images.reshape(len(images), -1).astype(np.float32) / 255
-
-
-def test_rows() -> Rows:
-    mnist = data.load("mnist")
-    assert mnist.y_test is not None
-    return Rows(scaled(mnist.x_train), mnist.y_train, scaled(mnist.x_test), mnist.y_test)
-
-
-def valid_rows() -> Rows:
-    """Five sixths of the training rows to train on, the others to score on."""
-    mnist = data.load("mnist")
-    x, y = scaled(mnist.x_train), mnist.y_train
-    train, valid = data.stratified_split(y, fraction=1 / 6, seed=0)
-    return Rows(x[train], y[train], x[valid], y[valid])
+def mnist_rows(*, validate: bool) -> Rows:
+    return read_rows(data.load("mnist"), validate=validate)
 
 
 def score(settings: Settings, rows: Rows, params: Any) -> float:
@@ -68,9 +46,9 @@ def unpack(text: str) -> np.ndarray:
 
 def linear() -> dict[str, Any]:
     """The weights of a linear classifier, an image a class, and its accuracy."""
-    rows = test_rows()
+    rows = mnist_rows(validate=False)
     settings = Settings(widths=(784, 10), epochs=10, learning_rate=0.02, weight_decay=1e-3)
-    *_, (state, _) = fit(rows.x, rows.y, settings, seed=0)
+    *_, (state, _) = fit(rows.x_train, rows.y_train, settings, seed=0)
     weights = state.params[0][0].T.reshape(10, 28, 28)
     limit = float(np.abs(weights).max())
     return {
@@ -83,8 +61,8 @@ def linear() -> dict[str, Any]:
 def training() -> dict[str, Any]:
     """Validation accuracies of the classic network: an epoch each, for pixels and first weights of another size; by
     seconds, for other sizes of the batch."""
-    rows = valid_rows()
-    raw = rows._replace(x=255 * rows.x, x_score=255 * rows.x_score)
+    rows = mnist_rows(validate=True)
+    raw = rows._replace(x_train=255 * rows.x_train, x_score=255 * rows.x_score)
     with threadpool_limits(1):
         return {
             "inputs": {
@@ -101,7 +79,7 @@ def training() -> dict[str, Any]:
 
 
 def by_epoch(settings: Settings, rows: Rows) -> list[float]:
-    return [score(settings, rows, state.params) for state, _ in fit(rows.x, rows.y, settings, seed=0)]
+    return [score(settings, rows, state.params) for state, _ in fit(rows.x_train, rows.y_train, settings, seed=0)]
 
 
 def by_seconds(batch_size: int, rows: Rows) -> dict[str, Any]:
@@ -116,13 +94,13 @@ def by_seconds(batch_size: int, rows: Rows) -> dict[str, Any]:
 def curve(settings: Settings, rows: Rows) -> dict[str, list[float]]:
     """A look every quarter of a second, off the clock."""
     state, rng = start(settings, seed=0), np.random.default_rng(0)
-    targets = smooth_labels(rows.y, 10)
+    targets = smooth_labels(rows.y_train, 10)
     seconds: list[float] = []
     accuracies: list[float] = []
     spent = 0.0
     while spent < SECONDS:
         begin = time.perf_counter()
-        for x, y in minibatches(rng, rows.x, targets, settings):
+        for x, y in minibatches(rng, rows.x_train, targets, settings):
             _, grads = loss_and_grads(state.params, x, y, activation=settings.activation, loss=settings.loss)
             sgd_update(state.params, state.velocity, grads, rate=settings.learning_rate)
             spent += time.perf_counter() - begin
@@ -137,10 +115,10 @@ def curve(settings: Settings, rows: Rows) -> dict[str, list[float]]:
 
 def confusion() -> dict[str, Any]:
     """What five networks of the recipe `tuned` answer on MNIST's test images, added up: counts[label][answer]."""
-    rows, counts = test_rows(), np.zeros((10, 10), int)
+    rows, counts = mnist_rows(validate=False), np.zeros((10, 10), int)
     with threadpool_limits(1):
         for seed in range(5):
-            *_, (state, _) = fit(rows.x, rows.y, tuned(), seed=seed)
+            *_, (state, _) = fit(rows.x_train, rows.y_train, tuned(), seed=seed)
             answers = predict(state.params, rows.x_score, tuned()).argmax(axis=1)
             counts += report.confusion_counts(rows.y_score, answers, 10)
     return {"counts": counts.tolist()}

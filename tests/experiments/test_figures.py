@@ -84,7 +84,7 @@ def test_what_the_studies_find_on_images_that_are_easy(few_digits, monkeypatch):
     monkeypatch.setattr(studies, "SECONDS", 0.3)
     assert studies.linear()["test_accuracy"] == 1
     assert np.trace(studies.confusion()["counts"]) == 5 * 60
-    curve = studies.by_seconds(8, studies.valid_rows())
+    curve = studies.by_seconds(8, studies.mnist_rows(validate=True))
     assert curve["accuracy"][-1] == 1
     assert curve["seconds"] == sorted(curve["seconds"])
     warps = studies.warps()
