@@ -1,139 +1,126 @@
-"""Times the classic network of scratch against PyTorch and scikit-learn on the CPU: the same layers, first weights of
-the same size, batches of 64, rate and epochs on MNIST, one after the other in one process."""
+"""Times the five families against PyTorch, torch.compile and Keras on the same work, one process each, in turn; this
+machine's limits, 1 to N devices, starting up, and the network of scratch. A table, and a JSON file of every figure."""
 
 import platform
 import time
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from experiments.console import percent, say, show_table
 from experiments.options import run, writable
 from jaxnets import data
 from jaxnets.errors import InputError
 from jaxnets.files import write_json
-from scratch.recipes import classic
-from scratch.train import Settings, fit, predict
 
-Answer = Callable[[np.ndarray], np.ndarray]
-"""A trained network: x (N, I) -> classes (N,)."""
-
-Trainer = Callable[[np.ndarray, np.ndarray, Settings, int | None], Answer]
-"""x (N, I) float32, y (N,), settings, threads -> a trained network."""
+Part = Literal["families", "devices", "start", "scratch"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkOptions:
+    parts: tuple[Part, ...] = ("families", "devices", "start", "scratch")
+    """What to time."""
+    families: tuple[str, ...] = ("resnet", "deep_cnn", "wide_cnn", "inception", "senet")
+    """Which networks."""
+    preset: Literal["smoke", "quick", "full"] = "quick"
+    """Whose sizes, batch and augmentation the networks have."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the computation; auto is the hardware's best."""
     rounds: int = 5
-    """How often each is timed, in turn."""
+    """How often each piece of work is timed, in turn."""
+    steps: int = 30
+    """Training steps a round."""
     epochs: int = 20
-    """Of each training."""
+    """Of each training of scratch's network."""
     threads: int | None = None
-    """Of every library; unless given, scratch takes one, as in train_scratch, and the others what they choose."""
+    """Of every library for scratch's network; unless given, scratch takes one and the others what they choose."""
     data: str = "mnist"
     """mnist, or digits for a try."""
-    out: Path = Path("checkpoints/benchmark-scratch.json")
-    """File of the figures."""
+    out: Path = Path("checkpoints/benchmark.json")
+    """The figures: one file a part, named after this one."""
 
 
-def by_scratch(x: np.ndarray, y: np.ndarray, settings: Settings, threads: int | None) -> Answer:
-    with threadpool_limits(threads or 1):
-        *_, (state, _) = fit(x, y, settings, seed=0)
-    return lambda x: predict(state.params, x, settings).argmax(axis=1)
+def packages() -> dict[str, str]:
+    modules = {"jax": "jax", "flax": "flax", "numpy": "numpy", "torch": "torch", "keras": "keras"}
+    modules["scikit-learn"] = "sklearn"
+    return {name: version(name) for name, module in modules.items() if find_spec(module)}
 
 
-def by_torch(x: np.ndarray, y: np.ndarray, settings: Settings, threads: int | None) -> Answer:
-    """Tensors in memory, rows taken by index: a DataLoader would be slower."""
-    import torch
+def race_settings(options: BenchmarkOptions) -> Any:
+    from experiments.peers.race import Settings
 
-    if threads:
-        torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    inputs, hidden, classes = settings.widths
-    layers = torch.nn.Linear(inputs, hidden), torch.nn.Linear(hidden, classes)
-    for layer in layers:
-        torch.nn.init.normal_(layer.weight, std=0.1)
-        torch.nn.init.zeros_(layer.bias)
-    model = torch.nn.Sequential(layers[0], torch.nn.Sigmoid(), layers[1])
-    optimizer = torch.optim.SGD(model.parameters(), lr=settings.learning_rate)
-    cost = torch.nn.CrossEntropyLoss()
-    images, labels = torch.from_numpy(x), torch.from_numpy(y.astype(np.int64))
-    for _ in range(settings.epochs):
-        for rows in torch.randperm(len(images)).split(settings.batch_size):
-            optimizer.zero_grad()
-            cost(model(images[rows]), labels[rows]).backward()
-            optimizer.step()
-    return lambda x: model(torch.from_numpy(x)).argmax(dim=1).numpy()
+    return Settings(options.preset, options.precision, options.rounds, options.steps)
 
 
-def by_sklearn(x: np.ndarray, y: np.ndarray, settings: Settings, threads: int | None) -> Answer:
-    """With its own first weights: it lets nobody choose them."""
-    from sklearn.neural_network import MLPClassifier
+def time_families(options: BenchmarkOptions, digits: data.Digits) -> dict[str, Any]:
+    from experiments.peers.race import race
 
-    model = MLPClassifier(
-        settings.widths[1:-1],
-        activation="logistic",
-        solver="sgd",
-        alpha=0.0,
-        batch_size=settings.batch_size,
-        learning_rate_init=settings.learning_rate,
-        momentum=0.0,
-        max_iter=settings.epochs,
-        n_iter_no_change=settings.epochs,
-        random_state=0,
-    )
-    with threadpool_limits(threads), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "not converged": it was not asked to
-        model.fit(x, y)
-    return model.predict
+    libraries = [name for name in ("torch", "torch.compile", "keras") if find_spec(name.split(".")[0])]
+    name_missing("torch", "keras")
+    results = {}
+    for family in options.families:
+        results[family] = race(family, race_settings(options), digits, libraries)
+        show_family(family, results[family])
+    return results
 
 
-def versions() -> dict[str, str]:
-    modules = {"numpy": "numpy", "torch": "torch", "scikit-learn": "sklearn"}
-    return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in modules if find_spec(modules[name])},
-    }
-
-
-def compare(options: BenchmarkOptions, digits: data.Digits, trainers: dict[str, Trainer]) -> dict[str, dict[str, Any]]:
-    """Times the trainers in turn -> for each its seconds and its test accuracy."""
-    x, x_test = (images.reshape(len(images), -1).astype(np.float32) / 255 for images in (digits.x_train, digits.x_test))
-    settings = replace(classic(), epochs=options.epochs, widths=(x.shape[1], 64, digits.num_classes))
-    seconds: dict[str, list[float]] = {name: [] for name in trainers}
-    accuracies = {}
-    for trainer in trainers.values():  # imports and first calls, off the clock
-        trainer(x[:640], digits.y_train[:640], replace(settings, epochs=1), options.threads)
-    for number in range(options.rounds):
-        for name, trainer in trainers.items():
-            begin = time.perf_counter()
-            answer = trainer(x, digits.y_train, settings, options.threads)
-            seconds[name].append(time.perf_counter() - begin)
-            accuracies[name] = float((answer(x_test) == digits.y_test).mean())
-            say(f"round {number + 1}/{options.rounds}: {name} {seconds[name][-1]:.2f} s, {percent(accuracies[name])}")
-    return {name: {"seconds": seconds[name], "test_accuracy": accuracies[name]} for name in trainers}
-
-
-def main(options: BenchmarkOptions) -> None:
-    threads = 1 if options.threads is None else options.threads
-    for name, value in {"rounds": options.rounds, "epochs": options.epochs, "threads": threads}.items():
-        if value < 1:
-            raise InputError(f"--{name}", f"is {value}", "give a whole number of at least 1")
-    writable(options.out.parent)
-    trainers: dict[str, Trainer] = {"scratch": by_scratch}
-    for name, trainer in (("torch", by_torch), ("sklearn", by_sklearn)):
-        if find_spec(name):
-            trainers[name] = trainer
-        else:
+def name_missing(*libraries: str) -> None:
+    for name in libraries:
+        if not find_spec(name):
             say(f"{name} is left out, as it is not installed: pip install -e '.[bench]'")
-    results = compare(options, data.load(options.data), trainers)
+
+
+def show_family(family: str, result: dict[str, Any]) -> None:
+    """One row a library: images a second at each work, and how many times PyTorch's or Keras' figure ours is."""
+    rows = []
+    for library, figures in result["libraries"].items():
+        row = [library]
+        for work in ("step", "loop", "infer", "tta"):
+            if work not in figures.get("works", {}):
+                row.append("failed" if "failed" in figures else "-")
+                continue
+            timed = figures["works"][work]
+            ratio = "" if library == "jaxnets" else f"  {timed['jaxnets_times']:.2f}x"
+            row.append(f"{timed['images_per_second']:,.0f}{ratio}")
+        memory = figures.get("device_bytes") or figures.get("host_bytes")
+        rows.append([*row, f"{memory / 2**20:,.0f}" if memory else "-", f"{figures.get('ready_seconds', 0):.0f}"])
+    title = f"{family}: images/s, median; how many times that jaxnets does; {percent(result['share_of_peak'])} of peak"
+    show_table(title, ["", "step", "loop", "infer", "tta", "MiB", "ready s"], rows)
+
+
+def time_devices(options: BenchmarkOptions, digits: data.Digits) -> dict[str, Any]:
+    from experiments.peers.race import race_devices
+
+    result = race_devices(options.families[0], race_settings(options), digits)
+    rows = [[n, f"{loop['images_per_second']:,.0f}", f"{1 / loop['jaxnets_times']:.2f}x"] for n, loop in result.items()]
+    show_table(f"{options.families[0]}: training loop", ["devices", "images/s", "of one"], rows)
+    return result
+
+
+def time_start(options: BenchmarkOptions, digits: data.Digits) -> dict[str, Any]:
+    from experiments.peers.start import starts
+
+    result = starts(options.rounds)
+    result |= {f"reading {options.data}": [timed_reading(options.data) for _ in range(options.rounds)]}
+    show_table("Starting", ["", "seconds"], [[name, f"{np.median(seconds):.2f}"] for name, seconds in result.items()])
+    return result
+
+
+def timed_reading(name: str) -> float:
+    begin = time.perf_counter()
+    data.load(name)
+    return time.perf_counter() - begin
+
+
+def time_scratch(options: BenchmarkOptions, digits: data.Digits) -> dict[str, Any]:
+    from experiments.peers.mlp import TRAINERS, compare
+
+    name_missing(*TRAINERS)
+    results = compare(digits, rounds=options.rounds, epochs=options.epochs, threads=options.threads)
     ours = np.array(results["scratch"]["seconds"])
     rows = []
     for name, result in results.items():
@@ -141,10 +128,38 @@ def main(options: BenchmarkOptions) -> None:
         low, middle, high = np.quantile(result["seconds"], [0, 0.5, 1])
         times = f"{middle:.2f} ({low:.2f} to {high:.2f})"
         rows.append([name, times, f"{result['times_scratch']:.2f} x", percent(result["test_accuracy"])])
-    settings = {"rounds": options.rounds, "epochs": options.epochs, "threads": options.threads, "data": options.data}
-    write_json(options.out, {"settings": settings, "versions": versions(), "results": results})
     show_table(f"{options.epochs} epochs on {options.data}", ["", "seconds", "scratch's time", "test accuracy"], rows)
-    say(f"{options.out}")
+    return results
+
+
+PARTS = {"families": time_families, "devices": time_devices, "start": time_start, "scratch": time_scratch}
+
+
+def main(options: BenchmarkOptions) -> None:
+    from jaxnets.recipes import preset
+
+    threads = 1 if options.threads is None else options.threads
+    counts = {"rounds": options.rounds, "steps": options.steps, "epochs": options.epochs, "threads": threads}
+    for name, value in counts.items():
+        if value < 1:
+            raise InputError(f"--{name}", f"is {value}", "give a whole number of at least 1")
+    for family in options.families:
+        preset(options.preset).recipe(family)
+    writable(options.out.parent)
+    digits = data.load(options.data)
+    for part in options.parts:
+        say(f"{part} ...")
+        result = PARTS[part](options, digits)
+        report = {"settings": settings(options), "python": platform.python_version(), "packages": packages()}
+        name = f"{part}-{options.preset}" if part == "families" else part
+        path = options.out.with_stem(f"{options.out.stem}-{name}")
+        write_json(path, report | {"results": result})
+        say(f"{path}")
+
+
+def settings(options: BenchmarkOptions) -> dict[str, Any]:
+    shown = ("preset", "families", "precision", "rounds", "steps", "epochs", "threads", "data")
+    return {name: getattr(options, name) for name in shown}
 
 
 if __name__ == "__main__":

@@ -87,7 +87,9 @@ def warp_image(image: jax.Array, warp: Warp) -> jax.Array:
 
 
 def augment(keys: jax.Array, images: jax.Array, strength: Augmentation) -> jax.Array:
-    """keys (B,), images (B, H, W, C) float -> (B, H, W, C): each image through a warp of its own."""
+    """keys (B,), images (B, H, W, C) float -> (B, H, W, C): each image through a warp of its own, if there is any."""
+    if not strength.bends():
+        return images
     side = max(images.shape[1:3])
     return jax.vmap(lambda key, image: warp_image(image, draw_warp(key, strength, side)))(keys, images)
 

@@ -33,6 +33,10 @@ class Augmentation:
             value = getattr(self, strength.name)
             check(strength.name, value, "a number of at least 0 and below 90", lambda x: 0 <= x < 90)
 
+    def bends(self) -> bool:
+        """Whether any warp is asked for at all."""
+        return any(getattr(self, strength.name) for strength in fields(self) if strength.name != "mixup_alpha")
+
     def scaled_to(self, side: int) -> "Augmentation":
         """The same relative strengths for an image of `side` pixels."""
         scale = side / 28

@@ -1,6 +1,8 @@
 """Which devices work, and what lies on them. Every array that a device sees is placed here."""
 
+import warnings
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import jax
@@ -27,6 +29,30 @@ def choose_devices(count: int | None) -> Devices:
             fix += f", or start with XLA_FLAGS=--xla_force_host_platform_device_count={count}"
         raise InputError("--devices", f"{count} asked for, {len(devices)} of kind {kind} here", fix)
     return devices[:count]
+
+
+ONEDNN = {"xla_cpu_use_onednn": True, "xla_cpu_experimental_onednn_custom_call": True}
+
+
+@cache
+def knows_onednn() -> bool:
+    """Whether this version of XLA takes the options; jax 0.10 does, and then makes nothing of them."""
+    try:
+        jax.jit(lambda x: x).lower(0.0).compile(ONEDNN)
+    except Exception:  # which error an unknown option raises differs from version to version
+        return False
+    return True
+
+
+def compile_forward(lowered: Any, devices: Devices) -> Any:
+    """Compiles a program without gradients: on a CPU with oneDNN's convolutions instead of Eigen's, with which the
+    quick networks answer 1.1 to 1.4 times as fast on jax 0.12. Training gains less, and such programs cannot be kept
+    in the compilation cache: that is why it does without."""
+    if devices[0].platform != "cpu" or not knows_onednn():
+        return lowered.compile()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry")
+        return lowered.compile(ONEDNN)
 
 
 def default_precision(devices: Devices) -> str:

@@ -75,3 +75,22 @@ def full() -> Preset:
     training = Training(epochs=40, batch_size=256, learning_rate=4e-3, label_smoothing=0.05, ema_decay=0.999)
     recipes = tuple(Recipe(family=family, training=training) for family in FAMILIES)
     return Preset(name="full", recipes=recipes, students=FAMILIES, seeds=3, views=15)
+
+
+def speedrun(target: float) -> Recipe:
+    """The recipe of `experiments.speedrun` for a mean test accuracy of 99.0, 99.5 or 99.7 %; tuned on the last 5,000
+    training rows, two CPU cores, jax 0.12. The one for 99.7 is meant for GPUs and not yet measured."""
+    gentle = Augmentation(rotation_degrees=5, zoom=0.05, shear_degrees=2, shift_pixels=1, elastic_pixels=0)
+    still = Augmentation(rotation_degrees=0, zoom=0, shear_degrees=0, shift_pixels=0, elastic_pixels=0)
+    common = {"label_smoothing": 0.03, "weight_decay": 0.02, "warmup": 0.2}
+    fast = Training(epochs=1, batch_size=32, learning_rate=5e-3, ema_decay=0.985, augmentation=still, **common)
+    good = Training(epochs=4, batch_size=64, learning_rate=4e-3, ema_decay=0.995, augmentation=gentle, **common)
+    best = Training(epochs=30, batch_size=256, learning_rate=4e-3, label_smoothing=0.05, ema_decay=0.998)
+    chosen = {
+        99.0: Recipe(family="wide_cnn", sizes={"width": 12, "depth": 3, "stem_stride": 2}, training=fast),
+        99.5: Recipe(family="wide_cnn", sizes={"width": 24, "depth": 3, "stem_stride": 2}, training=good),
+        99.7: Recipe(family="deep_cnn", training=best),
+    }
+    if target not in chosen:
+        raise InputError("--target", f"{target} has no recipe", f"choose one of {', '.join(map(str, chosen))}")
+    return chosen[target]

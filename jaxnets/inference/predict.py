@@ -1,14 +1,15 @@
 """Images -> log-probabilities, through any number of fixed views, on all devices; every row is answered."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxnets.augment import Warp, identity, warp_image
-from jaxnets.devices import AXIS, Devices, replicate
+from jaxnets.augment import Warp, warp_image
+from jaxnets.devices import AXIS, Devices, compile_forward, replicate
 from jaxnets.models.functional import Arrays, apply
 
 CPU_BATCH, ACCELERATOR_BATCH = 128, 1024
@@ -21,27 +22,35 @@ Predict = Callable[..., np.ndarray]
 def make_predict(graphdef: nnx.GraphDef, devices: Devices, *, batch_size: int | None = None) -> Predict:
     """-> predict(params, stats, images (N, H, W, C) uint8, view) -> log_probs (N, K) float32.
 
-    `view` is the warp through which the network sees every image: the identity unless given. The last batch is padded,
-    and what answers the padding is cut off.
+    `view` is the warp through which the network sees every image; without one it sees the image itself. The last
+    batch is padded, and what answers the padding is cut off.
     """
 
-    def answer(params: Arrays, stats: Arrays, images: jax.Array, view: Warp) -> jax.Array:
-        images = jax.vmap(warp_image, (0, None))(images.astype(jnp.float32) / 255, view)
+    def answer(params: Arrays, stats: Arrays, images: jax.Array, view: Warp | None) -> jax.Array:
+        images = images.astype(jnp.float32) / 255
+        if view is not None:
+            images = jax.vmap(warp_image, (0, None))(images, view)
         logits, _ = apply(graphdef, params, stats, images, train=False)
         return jax.nn.log_softmax(logits)
 
     mapped = jax.pmap(answer, AXIS, in_axes=(None, None, 0, None), devices=list(devices))
     batch_size = batch_size or (CPU_BATCH if devices[0].platform == "cpu" else ACCELERATOR_BATCH)
     size = batch_size * len(devices)
+    programs: dict[Any, Any] = {}
 
     def predict(params: Arrays, stats: Arrays, images: np.ndarray, view: Warp | None = None) -> np.ndarray:
-        params, stats, view = replicate((params, stats, view or identity()), devices)
+        params, stats, view = replicate((params, stats, view), devices)
         parts = []
         for start in range(0, len(images), size):
             part = images[start : start + size]
             padded = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), part.dtype)])
             shards = padded.reshape(len(devices), -1, *part.shape[1:])
-            parts.append(np.asarray(mapped(params, stats, shards, view)).reshape(size, -1)[: len(part)])
-        return np.concatenate(parts)
+            kind = view is None, shards.shape
+            if kind not in programs:
+                programs[kind] = compile_forward(mapped.lower(params, stats, shards, view), devices)
+            parts.append(programs[kind](params, stats, shards, view))
+        # Nothing is read back before all is under way: the device never waits for the host.
+        answers = [np.asarray(part).reshape(size, -1) for part in parts]
+        return np.concatenate(answers)[: len(images)]
 
     return predict

@@ -17,5 +17,6 @@ def tta(run: Run, images: dict[str, np.ndarray], *, views: int, devices: Devices
     predict = make_predict(run.graphdef, devices)
     side = max(run.config.image_shape[:2])
     warps = fixed_views(views, run.config.recipe.training.augmentation, side)
-    answer = lambda pictures: np.stack([predict(run.params, run.stats, pictures, warp) for warp in warps])
+    plain_then_warped = [None, *warps[1:]]
+    answer = lambda pictures: np.stack([predict(run.params, run.stats, pictures, view) for view in plain_then_warped])
     return {name: answer(pictures) for name, pictures in images.items()}

@@ -67,7 +67,8 @@ def compile_steps(
     gather = jax.pmap(take, AXIS, in_axes=(None, 0), devices=list(devices))
     axes = (None, 0, 0)
     mapped = jax.pmap(train_step, AXIS, in_axes=axes, out_axes=None, donate_argnums=0, devices=list(devices))
-    step = mapped.lower(state, gather(examples, share(order[0], devices)), places).compile()
+    first = gather(examples, share(order[0], devices))
+    step = mapped.lower(state, first, places).compile()
 
     def epoch(state: TrainState, examples: Examples, order: np.ndarray, done: Callable[[int], None]) -> Any:
         history = []

@@ -1,38 +1,99 @@
 import json
+import os
 
+import numpy as np
 import pytest
 
 from experiments import benchmark
 from experiments.benchmark import BenchmarkOptions, main
+from experiments.peers import mlp
+from experiments.peers.case import Case, Weights
+from experiments.peers.processes import Worker
+from experiments.peers.race import forced_cpu_devices, summary
+from jaxnets import recipes
 from jaxnets.errors import InputError
 
 
 @pytest.fixture
-def without_torch(monkeypatch):
+def no_peers(monkeypatch):
     find = benchmark.find_spec
-    monkeypatch.setattr(benchmark, "find_spec", lambda name: None if name == "torch" else find(name))
+    for module in (benchmark, mlp):
+        monkeypatch.setattr(module, "find_spec", lambda name: None if name in ("torch", "keras") else find(name))
 
 
-def test_each_is_timed_in_every_round_and_learns(without_torch, tmp_path, capsys):
-    out = tmp_path / "benchmark.json"
-    main(BenchmarkOptions(data="digits", rounds=2, out=out))
-    report = json.loads(out.read_text())
+def test_each_is_timed_in_every_round_and_learns(no_peers, tmp_path, capsys):
+    main(BenchmarkOptions(parts=("scratch",), data="digits", rounds=2, out=tmp_path / "benchmark.json"))
+    report = json.loads((tmp_path / "benchmark-scratch.json").read_text())
     assert set(report["results"]) == {"scratch", "sklearn"}
     for result in report["results"].values():
         assert len(result["seconds"]) == 2
         assert min(result["seconds"]) > 0
         assert result["test_accuracy"] > 0.85
     assert report["results"]["scratch"]["times_scratch"] == 1
-    assert report["settings"] == {"rounds": 2, "epochs": 20, "threads": None, "data": "digits"}
-    assert {"python", "numpy", "scikit-learn"} <= set(report["versions"])
+    assert report["settings"]["data"] == "digits"
+    assert {"numpy", "scikit-learn"} <= set(report["packages"])
     assert "torch is left out" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("wrong", ["rounds", "epochs", "threads"])
+def test_a_family_is_timed_at_every_work_beside_the_machines_limits(no_peers, tmp_path, capsys):
+    options = {"families": ("wide_cnn",), "preset": "smoke", "rounds": 2, "steps": 2}
+    main(BenchmarkOptions(parts=("families",), data="digits", out=tmp_path / "b.json", **options))
+    result = json.loads((tmp_path / "b-families-smoke.json").read_text())["results"]["wide_cnn"]
+    ours = result["libraries"]["jaxnets"]
+    assert set(ours["works"]) == {"step", "loop", "infer", "tta"}
+    for work in ours["works"].values():
+        assert len(work["seconds"]) == 2
+        assert work["images_per_second"] > 0
+        assert work["jaxnets_times"] == 1
+    assert ours["parameters"] > 100
+    assert ours["host_bytes"] > 2**20
+    # Forwards and backwards, at 8 x 8: an under- or overcount by a factor of ten would show.
+    assert 1e6 < ours["flops_per_step"] < 1e9
+    assert 0 < result["share_of_peak"] < 1
+    assert "keras is left out" in capsys.readouterr().out
+
+
+def test_a_process_that_cannot_build_its_side_says_why():
+    recipe = recipes.smoke().recipe("resnet")
+    images = np.zeros((64, 8, 8, 1), np.uint8)
+    case = Case("no_such_family", {}, recipe.training, "float32", images, np.zeros(64, int), 1, 64, 2)
+    with pytest.raises(RuntimeError, match="no_such_family"):
+        Worker("jaxnets", case)
+
+
+def test_a_network_that_differs_is_not_timed():
+    weights = Weights({}, {}, np.zeros((1, 8, 8, 1)), np.zeros((1, 10)))
+    weights.check(np.full((1, 10), 1e-5), "Other")
+    with pytest.raises(RuntimeError, match="Other's network differs"):
+        weights.check(np.full((1, 10), 0.1), "Other")
+
+
+def test_ratios_are_medians_of_pairs():
+    recipe = recipes.smoke().recipe("resnet")
+    case = Case("resnet", {}, recipe.training, "float32", np.zeros((64, 8, 8, 1)), np.zeros(64), 2, 64, 15)
+    figures = summary(case, "step", {"step": [2.0, 8.0, 3.0]}, {"step": [1.0, 2.0, 3.0]})
+    assert figures["jaxnets_times"] == 2
+    assert figures["images_per_second"] == 2 * recipe.training.batch_size / 3
+    assert case.count("tta") == 8
+
+
+def test_forced_devices_are_forced_for_a_while(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--before")
+    with forced_cpu_devices(3):
+        assert os.environ["XLA_FLAGS"] == "--before --xla_force_host_platform_device_count=3"
+    assert os.environ["XLA_FLAGS"] == "--before"
+
+
+@pytest.mark.parametrize("wrong", ["rounds", "steps", "epochs", "threads"])
 def test_nothing_to_time_is_refused(tmp_path, wrong):
     with pytest.raises(InputError, match=f"--{wrong}: is 0"):
         main(BenchmarkOptions(data="digits", out=tmp_path / "benchmark.json", **{wrong: 0}))
-    assert not (tmp_path / "benchmark.json").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_family_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no family 'vgg'"):
+        main(BenchmarkOptions(families=("vgg",), data="digits", out=tmp_path / "benchmark.json"))
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_anything_is_timed(tmp_path):

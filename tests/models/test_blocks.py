@@ -45,11 +45,23 @@ def test_convolve_is_a_convolution(size, stride, padding, small, monkeypatch):
 
 
 @pytest.mark.parametrize("small", [0, 2**30])
-def test_convolve_takes_columns_where_they_fit(small, monkeypatch):
+def test_only_gradients_take_columns_and_only_where_they_fit(small, monkeypatch):
     monkeypatch.setattr(blocks, "SMALL", small)
     convolve = lambda *arguments: blocks.convolve(*arguments)  # new to JAX, which would recall the last trace
-    program = str(jax.make_jaxpr(convolve)(jnp.ones((2, 7, 8, 3)), jnp.ones((3, 3, 3, 4))))
-    assert ("conv_general_dilated" in program) == (small == 0)
+    arguments = jnp.ones((2, 7, 8, 3)), jnp.ones((3, 3, 3, 4))
+    assert "conv_general_dilated" in str(jax.make_jaxpr(convolve)(*arguments))
+    training = jax.make_jaxpr(jax.grad(lambda *arguments: convolve(*arguments).sum(), argnums=(0, 1)))
+    assert ("conv_general_dilated" in str(training(*arguments))) == (small == 0)
+
+
+@pytest.mark.parametrize("differentiate", [jax.jacfwd, jax.jacrev])
+def test_small_convolutions_differentiate_in_both_modes(differentiate, monkeypatch):
+    monkeypatch.setattr(blocks, "SMALL", 2**30)
+    rng = np.random.default_rng(0)
+    x, kernel = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((1, 3, 4, 2), (3, 3, 2, 2)))
+    slopes = differentiate(lambda kernel: blocks.convolve(x, kernel))(kernel)
+    reference = differentiate(lambda kernel: blocks.convolve_by_xla(x, kernel, 1, (1, 1)))(kernel)
+    np.testing.assert_allclose(slopes, reference, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(2, 7, 8, 3), (1, 1, 2, 1)])

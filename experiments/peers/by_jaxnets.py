@@ -1,0 +1,100 @@
+"""jaxnets' own side of the benchmark: the training step, epoch and prediction that its experiments run."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.peers.case import Case, Side, Weights
+from jaxnets.augment import fixed_views
+from jaxnets.config import Augmentation, Recipe
+from jaxnets.devices import AXIS, choose_devices, default_precision, replicate, share
+from jaxnets.inference.predict import make_predict
+from jaxnets.models.functional import apply, count
+from jaxnets.runs import RunConfig, init_arrays
+from jaxnets.training.order import batch_order
+from jaxnets.training.parallel import compile_epoch
+from jaxnets.training.schedule import make_optimizer
+from jaxnets.training.step import Examples, init_state, make_train_step
+
+STILL = Augmentation(rotation_degrees=0, zoom=0, shear_degrees=0, shift_pixels=0, elastic_pixels=0)
+
+
+def build(case: Case) -> tuple[Side, Weights]:
+    devices = choose_devices(case.devices)
+    config = RunConfig(
+        recipe=Recipe(family=case.family, sizes=case.sizes, training=case.training),
+        seed=0,
+        precision=case.precision,
+        image_shape=case.images.shape[1:],
+        num_classes=10,
+        data="mnist",
+        data_sha256="",
+    )
+    graphdef, params, stats = init_arrays(config, axis_name=AXIS)
+    params, stats = jax.device_get((params, stats))
+    optimizer = make_optimizer(case.training, 1000)
+    targets = np.eye(10, dtype=np.float32)[case.labels]
+    examples = replicate(Examples(case.images, targets, np.ones(len(targets), np.float32)), devices)
+
+    def trainer(augmentation: Augmentation) -> tuple[Callable[[], None], float]:
+        """-> the steps, and the floating-point operations of one."""
+        training = replace(case.training, augmentation=augmentation)
+        train_step = make_train_step(graphdef, optimizer, training, precision=case.precision)
+        state = replicate(init_state(params, stats, optimizer, seed=0), devices)
+        order = batch_order(len(case.images), training.batch_size, seed=0, epoch=0)[: case.steps]
+        epoch = compile_epoch(train_step, devices, state, examples, order)
+        mapped = jax.pmap(train_step, AXIS, in_axes=(None, 0, 0), out_axes=None, devices=devices)
+        shards = jax.tree.map(lambda array: np.asarray(array)[share(order[0], devices)], examples)
+        flops = mapped.lower(state, shards, share(np.arange(order.shape[1]), devices)).cost_analysis()["flops"]
+
+        def run() -> None:
+            nonlocal state
+            state, _ = jax.block_until_ready(epoch(state, examples, order, lambda steps: None))
+
+        return run, flops
+
+    step, flops = trainer(STILL)
+    loop, _ = trainer(case.training.augmentation)
+    predict = make_predict(graphdef, devices)
+    views = [None, *fixed_views(case.views, case.training.augmentation, case.images.shape[1])[1:]]
+    works = {
+        "step": step,
+        "loop": loop,
+        "infer": lambda: predict(params, stats, case.images[: case.answered]),
+        "tta": lambda: [predict(params, stats, case.viewed(), view) for view in views],
+    }
+    probe = case.images[:32].astype(np.float32) / 255
+    answer = lambda params, stats, images: apply(graphdef, params, stats, images, train=True)[0]
+    logits = jax.pmap(answer, AXIS, in_axes=(None, None, 0), devices=devices[:1])(params, stats, probe[None])
+    facts = {"parameters": count(params), "flops_per_step": flops}
+    return Side(works, lambda: device_bytes(devices[0]), facts), Weights(params, stats, probe, np.asarray(logits)[0])
+
+
+def device_bytes(device: jax.Device) -> int | None:
+    """The most memory that was ever in use on an accelerator; CPUs do not say."""
+    return (device.memory_stats() or {}).get("peak_bytes_in_use")
+
+
+def limits(precision: str) -> Side:
+    """This machine, and its own limits through the same compiler: a large matrix product and a large copy."""
+    devices = choose_devices(None)
+    precision = default_precision(devices) if precision == "auto" else precision
+    side, length = (2048, 2**26) if devices[0].platform == "cpu" else (8192, 2**28)
+    matrix, line = jnp.ones((side, side), precision), jnp.ones(length, jnp.float32)
+    product, copy = jax.jit(lambda a: a @ a), jax.jit(lambda a: a + 1)
+    works = {
+        "product": lambda: jax.block_until_ready(product(matrix)),
+        "copy": lambda: jax.block_until_ready(copy(line)),
+    }
+    facts = {
+        "platform": devices[0].platform,
+        "device": devices[0].device_kind,
+        "devices": len(devices),
+        "precision": precision,
+        "product_flops": 2 * side**3,
+        "copy_bytes": 8 * length,
+    }
+    return Side(works, lambda: None, facts)

@@ -1,0 +1,85 @@
+"""One process for each library, told by pipe what to do next: none has another's threads or memory around it."""
+
+import multiprocessing
+import os
+import resource
+import sys
+import time
+from multiprocessing.connection import Connection
+from typing import Any
+
+from experiments.peers.case import Case, Side, Weights
+
+
+class Worker:
+    """A process that has built its side of a case and runs a piece of work each time it is asked."""
+
+    def __init__(self, library: str, case: Case | str, weights: Weights | None = None, *, name: str | None = None):
+        """A `case` that is a precision measures the machine itself. RuntimeError if the process cannot build it."""
+        context = multiprocessing.get_context("spawn")
+        self.pipe, other = context.Pipe()
+        self.library = name or library
+        self.process = context.Process(target=serve, args=(other, library, case, weights), daemon=True)
+        self.process.start()
+        other.close()
+        self.facts, self.works, self.weights = self.receive()
+
+    def receive(self) -> Any:
+        try:
+            answer = self.pipe.recv()
+        except EOFError:
+            raise RuntimeError(f"{self.library}: its process ended") from None
+        if isinstance(answer, str):
+            raise RuntimeError(f"{self.library}: {answer}")
+        return answer
+
+    def time(self, work: str) -> float:
+        """Does it once -> seconds."""
+        self.pipe.send(work)
+        return self.receive()
+
+    def close(self) -> dict[str, int | None]:
+        """Ends the process -> the most memory it ever held, in bytes: its own, and on the accelerator."""
+        self.pipe.send(None)
+        memory = self.receive()
+        self.process.join()
+        return memory
+
+
+def serve(pipe: Connection, library: str, case: Case | str, weights: Weights | None) -> None:
+    begin = time.perf_counter()
+    try:
+        side, weights = open_side(library, case, weights)
+        for work in side.works.values():  # compiled and warmed up off the clock
+            work()
+    except Exception as error:
+        pipe.send(f"{type(error).__name__}: {error}")
+        return
+    facts = {**side.facts, "ready_seconds": time.perf_counter() - begin}
+    pipe.send((facts, list(side.works), weights))
+    while (work := pipe.recv()) is not None:
+        begin = time.perf_counter()
+        side.works[work]()
+        pipe.send(time.perf_counter() - begin)
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    host = kilobytes * (1 if sys.platform == "darwin" else 1024)
+    pipe.send({"host_bytes": host, "device_bytes": side.device_bytes()})
+
+
+def open_side(library: str, case: Case | str, weights: Weights | None) -> tuple[Side, Weights | None]:
+    if isinstance(case, str):
+        from experiments.peers import by_jaxnets
+
+        return by_jaxnets.limits(case), None
+    if weights is None:
+        from experiments.peers import by_jaxnets
+
+        return by_jaxnets.build(case)
+    if library == "keras":
+        os.environ["KERAS_BACKEND"] = "jax"
+        from experiments.peers import by_keras
+
+        return by_keras.build(case, weights), None
+    from experiments.peers import by_torch
+
+    return by_torch.build(case, weights, compiled=library == "torch.compile"), None

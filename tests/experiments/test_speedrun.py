@@ -1,0 +1,53 @@
+import json
+
+import numpy as np
+import pytest
+
+from experiments.speedrun import SpeedrunOptions, main, without_test_rows
+from jaxnets import data, recipes
+from jaxnets.config import Recipe, Training
+from jaxnets.errors import InputError
+
+
+@pytest.fixture
+def small_recipe(monkeypatch):
+    training = Training(epochs=4, batch_size=32, learning_rate=5e-3, ema_decay=0.9)
+    recipe = Recipe(family="wide_cnn", sizes={"width": 8, "depth": 2}, training=training)
+    monkeypatch.setattr(recipes, "speedrun", lambda target: recipe)
+
+
+def test_every_seed_is_timed_and_scored(small_recipe, tmp_path, capsys):
+    out = tmp_path / "speedrun.json"
+    main(SpeedrunOptions(data="digits", runs=2, devices=1, out=out))
+    report = json.loads(out.read_text())
+    assert len(report["seconds"]) == len(report["accuracies"]) == 2
+    assert min(report["seconds"]) > 0
+    assert min(report["accuracies"]) > 0.8
+    assert report["accuracies"][0] != report["accuracies"][1]
+    assert report["rows"] == "test"
+    assert report["recipe"]["family"] == "wide_cnn"
+    assert "seed 1: " in capsys.readouterr().out
+
+
+def test_validation_rows_are_training_rows_that_are_not_trained_on():
+    digits = data.load("digits")
+    held = without_test_rows(digits)
+    np.testing.assert_array_equal(np.concatenate([held.x_train, held.x_test]), digits.x_train)
+    np.testing.assert_array_equal(np.concatenate([held.y_train, held.y_test]), digits.y_train)
+    assert len(held.x_test) == len(digits.x_train) // 10
+
+
+@pytest.mark.parametrize("target", [99.0, 99.5, 99.7])
+def test_every_target_has_a_recipe(target):
+    assert recipes.speedrun(target).training.epochs >= 1
+
+
+def test_a_target_without_a_recipe_is_refused():
+    with pytest.raises(InputError, match=r"--target: 99.9 has no recipe"):
+        recipes.speedrun(99.9)
+
+
+@pytest.mark.parametrize(("wrong", "value"), [("runs", 0), ("seed", -1)])
+def test_impossible_numbers_are_refused(tmp_path, wrong, value):
+    with pytest.raises(InputError, match=f"--{wrong}: is {value}"):
+        main(SpeedrunOptions(data="digits", out=tmp_path / "speedrun.json", **{wrong: value}))
