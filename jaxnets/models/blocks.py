@@ -13,16 +13,16 @@ he_normal = nnx.initializers.he_normal()
 
 
 SMALL = 2**16
-"""Bytes of columns an image, in float32, up to which a CPU trains a 3 x 3 convolution as one matrix product; twice as
-many for larger kernels, whose gradients XLA is slower at. With more, a batch of 64 needs over 32 MB of temporary
-memory: glibc maps that anew at every step, and a ResNet's step took 36 ms instead of 16."""
+"""Bytes of columns an image, in float32, up to which a CPU convolves by one matrix product; twice as many where only
+gradients do. With more, a batch of 64 needs over 32 MB of temporary memory: glibc maps that anew at every step, and a
+ResNet's step took 36 ms instead of 16."""
 
 
 def convolve(x: jax.Array, kernel: jax.Array, *, stride: int = 1, padding: str = "SAME") -> jax.Array:
     """x (B, H, W, C), kernel (k, k, C, D) -> (B, H', W', D), for `padding` "SAME" or "VALID".
 
     XLA's convolution, but for what it does slowly: a 1 x 1 kernel, backwards three times slower on two cores than a
-    matrix product, and the gradients of small maps on a CPU (see `convolve_small`).
+    matrix product, and small maps on a CPU. experiments/PERFORMANCE.md has the measurements.
     """
     size = kernel.shape[0]
     if size == 1:
@@ -30,10 +30,13 @@ def convolve(x: jax.Array, kernel: jax.Array, *, stride: int = 1, padding: str =
     # Rows and columns of zeros around the map; as many before it whether it is even or odd, whatever the stride.
     border = ((size - 1) // 2, size // 2) if padding == "SAME" else (0, 0)
     extents = [(extent + sum(border) - size) // stride + 1 for extent in x.shape[1:3]]
-    limit = SMALL if size == 3 else 2 * SMALL
-    small = 4 * math.prod(extents) * kernel[..., 0].size <= limit
-    if small and jax.default_backend() == "cpu":
-        return convolve_small(x, kernel, stride, border)
+    width = 4 * math.prod(extents) * kernel[..., 0].size
+    if jax.default_backend() != "cpu":
+        return convolve_by_xla(x, kernel, stride, border)
+    if width <= (SMALL if size == 3 else SMALL // 2):
+        return convolve_by_columns(x, kernel, stride, border)
+    if size > 3 and width <= 2 * SMALL:
+        return convolve_by_both(x, kernel, stride, border)
     return convolve_by_xla(x, kernel, stride, border)
 
 
@@ -48,15 +51,15 @@ def convolve_by_columns(x: jax.Array, kernel: jax.Array, stride: int, border: tu
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def convolve_small(x: jax.Array, kernel: jax.Array, stride: int, border: tuple[int, int]) -> jax.Array:
+def convolve_by_both(x: jax.Array, kernel: jax.Array, stride: int, border: tuple[int, int]) -> jax.Array:
     """XLA's convolution where only the answer is wanted, and columns where gradients are: the input's gradient of a
     valid 5 x 5 kernel on 8 x 8 x 32 takes XLA 21 ms a batch of 64 on two cores, and 2 as columns; forwards it is the
     quicker one. A rule for tangents, not for cotangents, leaves both modes of differentiation open."""
     return convolve_by_xla(x, kernel, stride, border)
 
 
-@convolve_small.defjvp
-def convolve_small_jvp(stride: int, border: tuple[int, int], primals: Any, tangents: Any) -> Any:
+@convolve_by_both.defjvp
+def convolve_by_both_jvp(stride: int, border: tuple[int, int], primals: Any, tangents: Any) -> Any:
     return jax.jvp(lambda x, kernel: convolve_by_columns(x, kernel, stride, border), primals, tangents)
 
 

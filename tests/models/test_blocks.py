@@ -27,7 +27,7 @@ def assert_same_in_float64(function, reference, *arguments):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("small", [0, 2**30])
+@pytest.mark.parametrize("small", [0, 4000, 2**30])
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [1, 3, 5])
@@ -44,23 +44,31 @@ def test_convolve_is_a_convolution(size, stride, padding, small, monkeypatch):
     assert_same_in_float64(ours, reference, x, kernel)
 
 
-@pytest.mark.parametrize("small", [0, 2**30])
-def test_only_gradients_take_columns_and_only_where_they_fit(small, monkeypatch):
-    monkeypatch.setattr(blocks, "SMALL", small)
+WIDTHS = {3: 4 * 7 * 8 * 27, 5: 4 * 7 * 8 * 75}
+"""Bytes of columns of an image of (7, 8, 3) under each kernel."""
+
+
+@pytest.mark.parametrize(
+    ("size", "share", "forward", "backward"),
+    [(3, 0.9, "xla", "xla"), (3, 1, "columns", "columns"), (5, 0.4, "xla", "xla"), (5, 1, "xla", "columns")]
+    + [(5, 2, "columns", "columns")],
+)
+def test_convolve_takes_columns_where_they_fit(size, share, forward, backward, monkeypatch):
+    monkeypatch.setattr(blocks, "SMALL", share * WIDTHS[size])
     convolve = lambda *arguments: blocks.convolve(*arguments)  # new to JAX, which would recall the last trace
-    arguments = jnp.ones((2, 7, 8, 3)), jnp.ones((3, 3, 3, 4))
-    assert "conv_general_dilated" in str(jax.make_jaxpr(convolve)(*arguments))
-    training = jax.make_jaxpr(jax.grad(lambda *arguments: convolve(*arguments).sum(), argnums=(0, 1)))
-    assert ("conv_general_dilated" in str(training(*arguments))) == (small == 0)
+    arguments = jnp.ones((2, 7, 8, 3)), jnp.ones((size, size, 3, 4))
+    answer = str(jax.make_jaxpr(convolve)(*arguments))
+    slopes = str(jax.make_jaxpr(jax.grad(lambda *arguments: convolve(*arguments).sum(), argnums=(0, 1)))(*arguments))
+    assert ("conv_general_dilated" in answer) == (forward == "xla")
+    assert ("conv_general_dilated" in slopes) == (backward == "xla")
 
 
 @pytest.mark.parametrize("differentiate", [jax.jacfwd, jax.jacrev])
-def test_small_convolutions_differentiate_in_both_modes(differentiate, monkeypatch):
-    monkeypatch.setattr(blocks, "SMALL", 2**30)
+def test_both_modes_differentiate_what_is_convolved_by_both(differentiate):
     rng = np.random.default_rng(0)
-    x, kernel = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((1, 3, 4, 2), (3, 3, 2, 2)))
-    slopes = differentiate(lambda kernel: blocks.convolve(x, kernel))(kernel)
-    reference = differentiate(lambda kernel: blocks.convolve_by_xla(x, kernel, 1, (1, 1)))(kernel)
+    x, kernel = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((1, 3, 4, 2), (5, 5, 2, 2)))
+    slopes = differentiate(lambda kernel: blocks.convolve_by_both(x, kernel, 1, (2, 2)))(kernel)
+    reference = differentiate(lambda kernel: blocks.convolve_by_xla(x, kernel, 1, (2, 2)))(kernel)
     np.testing.assert_allclose(slopes, reference, atol=1e-5)
 
 
