@@ -67,7 +67,8 @@ def race(
         data=digits.name,
         data_sha256="",
     )
-    optimizer = make_optimizer(training, training.epochs * (rows // training.batch_size))
+    total_steps = training.epochs * (rows // training.batch_size)
+    optimizer = make_optimizer(training, total_steps)
     targets = np.eye(digits.num_classes, dtype=np.float32)[digits.y_train]
     examples = Examples(digits.x_train, targets, np.ones(rows, np.float32))
     order = lambda seed, epoch: batch_order(rows, training.batch_size, seed=seed, epoch=epoch)
@@ -80,7 +81,7 @@ def race(
     graphdef, state = start(seeds[0])
     state, resident = replicate((state, examples), devices)
     train_step = make_train_step(graphdef, optimizer, training, precision=precision)
-    run_epoch = compile_epoch(train_step, devices, state, resident, order(0, 0))
+    run_epoch = compile_epoch(train_step, devices, state, resident, order(0, 0), steps=total_steps)
     compile_seconds = time.perf_counter() - begin
     predict = make_predict(graphdef, devices)
 

@@ -1,6 +1,7 @@
 """XLA's CPU backend computes a convolution's weight gradient many times slower inside `lax.scan` than outside it.
 
-Stands alone, for a report to XLA: `python experiments/upstream/scan_gradient.py`. It is why a CPU trains one step a dispatch.
+Stands alone, for a report to XLA: `python experiments/upstream/scan_gradient.py`. It is why jaxnets trains one step a
+dispatch on a CPU.
 """
 
 import time

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxnets.augment import Warp, warp_image
-from jaxnets.devices import AXIS, Devices, compile_forward, replicate
+from jaxnets.augment import Warp, warp_alike
+from jaxnets.devices import AXIS, Devices, compile_for_long, replicate
 from jaxnets.models.functional import Arrays, apply
 
 CPU_BATCH, ACCELERATOR_BATCH = 128, 1024
@@ -29,7 +29,7 @@ def make_predict(graphdef: nnx.GraphDef, devices: Devices, *, batch_size: int | 
     def answer(params: Arrays, stats: Arrays, images: jax.Array, view: Warp | None) -> jax.Array:
         images = images.astype(jnp.float32) / 255
         if view is not None:
-            images = jax.vmap(warp_image, (0, None))(images, view)
+            images = warp_alike(images, view)
         logits, _ = apply(graphdef, params, stats, images, train=False)
         return jax.nn.log_softmax(logits)
 
@@ -47,7 +47,7 @@ def make_predict(graphdef: nnx.GraphDef, devices: Devices, *, batch_size: int | 
             shards = padded.reshape(len(devices), -1, *part.shape[1:])
             kind = view is None, shards.shape
             if kind not in programs:
-                programs[kind] = compile_forward(mapped.lower(params, stats, shards, view), devices)
+                programs[kind] = compile_for_long(mapped.lower(params, stats, shards, view), devices)
             parts.append(programs[kind](params, stats, shards, view))
         # Nothing is read back before all is under way: the device never waits for the host.
         answers = [np.asarray(part).reshape(size, -1) for part in parts]

@@ -74,7 +74,7 @@ def fit(
     state, resident = replicate((state, examples), devices)
     begin = time.perf_counter()
     train_step = make_train_step(graphdef, optimizer, training, precision=config.precision)
-    run_epoch = compile_epoch(train_step, devices, state, resident, order(0))
+    run_epoch = compile_epoch(train_step, devices, state, resident, order(0), steps=training.epochs * steps)
     compile_seconds = time.perf_counter() - begin
     predict = make_predict(graphdef, devices)
 

@@ -6,11 +6,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnets.devices import AXIS, Devices, share
+from jaxnets.devices import AXIS, Devices, compile_for_long, share
 from jaxnets.errors import InputError
 from jaxnets.training.step import Examples, Step, TrainState
 
 Epoch = Callable[[TrainState, Examples, np.ndarray, Callable[[int], None]], tuple[TrainState, dict[str, np.ndarray]]]
+
+LONG = 1500
+"""Steps from which a training is longer than compiling it."""
 
 
 def check_batch(batch_size: int, num_rows: int, devices: Devices) -> None:
@@ -27,17 +30,19 @@ def check_batch(batch_size: int, num_rows: int, devices: Devices) -> None:
 
 
 def compile_epoch(
-    train_step: Step, devices: Devices, state: TrainState, examples: Examples, order: np.ndarray
+    train_step: Step, devices: Devices, state: TrainState, examples: Examples, order: np.ndarray, *, steps: int = 0
 ) -> Epoch:
     """-> epoch(state, examples, order (S, B), done) -> state, metrics (S,) each, compiled for arguments of these
     shapes.
 
     `state` and `examples` lie on the devices already (see `replicate`); the state is donated; `done(steps)` is
     called as steps are finished. An accelerator runs all steps in one dispatch. A CPU gets one step a dispatch:
-    XLA's CPU backend runs a convolution's weight gradient 13 to 190 times slower inside a loop.
+    XLA's CPU backend runs a convolution's weight gradient 13 to 190 times slower inside a loop. `steps` is how many
+    there will be in all: LONG and more are worth a program that is compiled at every start.
     """
-    every_step = compile_steps if devices[0].platform == "cpu" else compile_scan
-    return every_step(train_step, devices, state, examples, order)
+    if devices[0].platform != "cpu":
+        return compile_scan(train_step, devices, state, examples, order)
+    return compile_steps(train_step, devices, state, examples, order, long=steps >= LONG)
 
 
 def compile_scan(train_step: Step, devices: Devices, state: TrainState, examples: Examples, order: np.ndarray) -> Epoch:
@@ -60,7 +65,7 @@ def compile_scan(train_step: Step, devices: Devices, state: TrainState, examples
 
 
 def compile_steps(
-    train_step: Step, devices: Devices, state: TrainState, examples: Examples, order: np.ndarray
+    train_step: Step, devices: Devices, state: TrainState, examples: Examples, order: np.ndarray, *, long: bool = False
 ) -> Epoch:
     places = share(np.arange(order.shape[1]), devices)
     # Apart from the step, so that the step's program does not depend on the number of examples.
@@ -68,7 +73,8 @@ def compile_steps(
     axes = (None, 0, 0)
     mapped = jax.pmap(train_step, AXIS, in_axes=axes, out_axes=None, donate_argnums=0, devices=list(devices))
     first = gather(examples, share(order[0], devices))
-    step = mapped.lower(state, first, places).compile()
+    lowered = mapped.lower(state, first, places)
+    step = compile_for_long(lowered, devices) if long else lowered.compile()
 
     def epoch(state: TrainState, examples: Examples, order: np.ndarray, done: Callable[[int], None]) -> Any:
         history = []

@@ -50,8 +50,13 @@ WIDTHS = {3: 4 * 7 * 8 * 27, 5: 4 * 7 * 8 * 75}
 
 @pytest.mark.parametrize(
     ("size", "share", "forward", "backward"),
-    [(3, 0.9, "xla", "xla"), (3, 1, "columns", "columns"), (5, 0.4, "xla", "xla"), (5, 1, "xla", "columns")]
-    + [(5, 2, "columns", "columns")],
+    [
+        (3, 0.9, "xla", "xla"),
+        (3, 1, "columns", "columns"),
+        (5, 0.4, "xla", "xla"),
+        (5, 1, "xla", "columns"),
+        (5, 2, "columns", "columns"),
+    ],
 )
 def test_convolve_takes_columns_where_they_fit(size, share, forward, backward, monkeypatch):
     monkeypatch.setattr(blocks, "SMALL", share * WIDTHS[size])
