@@ -68,8 +68,17 @@ def default_precision(devices: Devices) -> str:
 def replicate(tree: Any, devices: Devices) -> Any:
     """One whole copy of every array on each device. By way of NumPy: a copy that shared a buffer with the caller's
     array would delete it when donated."""
-    everywhere = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec())
-    return jax.device_put(jax.tree.map(np.asarray, tree), everywhere)
+    return jax.device_put(jax.tree.map(np.asarray, tree), everywhere(devices))
+
+
+def everywhere(devices: Devices) -> NamedSharding:
+    return NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec())
+
+
+def is_replicated(tree: Any, devices: Devices) -> bool:
+    """Whether every array lies on the devices as `replicate` puts it there."""
+    sharding = everywhere(devices)
+    return all(isinstance(leaf, jax.Array) and leaf.sharding == sharding for leaf in jax.tree.leaves(tree))
 
 
 def share(rows: np.ndarray, devices: Devices) -> np.ndarray:

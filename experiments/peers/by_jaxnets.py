@@ -61,11 +61,12 @@ def build(case: Case) -> tuple[Side, Weights]:
     loop, _ = trainer(case.training.augmentation)
     predict = make_predict(graphdef, devices)
     views = [None, *fixed_views(case.views, case.training.augmentation, case.images.shape[1])[1:]]
+    there = replicate((params, stats, views), devices)
     works = {
         "step": step,
         "loop": loop,
-        "infer": lambda: predict(params, stats, case.images[: case.answered]),
-        "tta": lambda: [predict(params, stats, case.viewed(), view) for view in views],
+        "infer": lambda: predict(*there[:2], case.images[: case.answered]),
+        "tta": lambda: [predict(*there[:2], case.viewed(), view) for view in there[2]],
     }
     probe = case.images[:32].astype(np.float32) / 255
     answer = lambda params, stats, images: apply(graphdef, params, stats, images, train=True)[0]

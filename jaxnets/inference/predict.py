@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from jaxnets.augment import Warp, warp_alike
-from jaxnets.devices import AXIS, Devices, compile_for_long, replicate
+from jaxnets.devices import AXIS, Devices, compile_for_long, is_replicated, replicate
 from jaxnets.models.functional import Arrays, apply
 
 CPU_BATCH, ACCELERATOR_BATCH = 128, 1024
@@ -23,7 +23,7 @@ def make_predict(graphdef: nnx.GraphDef, devices: Devices, *, batch_size: int | 
     """-> predict(params, stats, images (N, H, W, C) uint8, view) -> log_probs (N, K) float32.
 
     `view` is the warp through which the network sees every image; without one it sees the image itself. The last
-    batch is padded, and what answers the padding is cut off.
+    batch is padded, and what answers the padding is cut off. Arrays from `replicate` are used where they lie.
     """
 
     def answer(params: Arrays, stats: Arrays, images: jax.Array, view: Warp | None) -> jax.Array:
@@ -39,7 +39,8 @@ def make_predict(graphdef: nnx.GraphDef, devices: Devices, *, batch_size: int | 
     programs: dict[Any, Any] = {}
 
     def predict(params: Arrays, stats: Arrays, images: np.ndarray, view: Warp | None = None) -> np.ndarray:
-        params, stats, view = replicate((params, stats, view), devices)
+        given = params, stats, view
+        params, stats, view = given if is_replicated(given, devices) else replicate(given, devices)
         parts = []
         for start in range(0, len(images), size):
             part = images[start : start + size]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from jaxnets.augment import fixed_views
-from jaxnets.devices import Devices
+from jaxnets.devices import Devices, replicate
 from jaxnets.inference.predict import make_predict
 from jaxnets.runs import Run
 
@@ -17,6 +17,6 @@ def tta(run: Run, images: dict[str, np.ndarray], *, views: int, devices: Devices
     predict = make_predict(run.graphdef, devices)
     side = max(run.config.image_shape[:2])
     warps = fixed_views(views, run.config.recipe.training.augmentation, side)
-    plain_then_warped = [None, *warps[1:]]
-    answer = lambda pictures: np.stack([predict(run.params, run.stats, pictures, view) for view in plain_then_warped])
+    params, stats, views_there = replicate((run.params, run.stats, [None, *warps[1:]]), devices)
+    answer = lambda pictures: np.stack([predict(params, stats, pictures, view) for view in views_there])
     return {name: answer(pictures) for name, pictures in images.items()}
