@@ -69,6 +69,7 @@ def race(
     )
     total_steps = training.epochs * (rows // training.batch_size)
     optimizer = make_optimizer(training, total_steps)
+    labels = np.asarray(digits.y_test)
     targets = np.eye(digits.num_classes, dtype=np.float32)[digits.y_train]
     examples = Examples(digits.x_train, targets, np.ones(rows, np.float32))
     order = lambda seed, epoch: batch_order(rows, training.batch_size, seed=seed, epoch=epoch)
@@ -98,7 +99,7 @@ def race(
             jax.block_until_ready(state)
             seconds = time.perf_counter() - begin
             log_probs = predict(state.average["params"], state.average["stats"], digits.x_test)
-            yield Result(seconds, accuracy(log_probs, digits.y_test))
+            yield Result(seconds, accuracy(log_probs, labels))
 
     return compile_seconds, results()
 
@@ -119,6 +120,8 @@ def main(options: SpeedrunOptions) -> None:
     digits = data.load(options.data)
     if options.validate:
         digits = without_test_rows(digits)
+    if digits.y_test is None:
+        raise InputError("--data", f"{options.data} has no test labels to score", "give --validate, or mnist")
     start_jax(Options())
     from jaxnets.devices import choose_devices, default_precision
 

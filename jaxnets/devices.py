@@ -31,7 +31,7 @@ def choose_devices(count: int | None) -> Devices:
     return devices[:count]
 
 
-ONEDNN = {"xla_cpu_use_onednn": True, "xla_cpu_experimental_onednn_custom_call": True}
+ONEDNN: dict[str, str | bool] = {"xla_cpu_use_onednn": True, "xla_cpu_experimental_onednn_custom_call": True}
 
 
 @cache

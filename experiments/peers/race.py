@@ -57,7 +57,8 @@ def race(family: str, settings: Settings, digits: data.Digits, libraries: list[s
     machine = Worker("machine", settings.precision)
     case = make_case(family, settings, digits, machine)
     ours = Worker("jaxnets", case)
-    workers, figures = [ours], {}
+    workers = [ours]
+    figures: dict[str, dict[str, Any]] = {}
     for library in libraries:
         try:
             workers.append(Worker(library, case, ours.weights))

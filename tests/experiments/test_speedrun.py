@@ -51,3 +51,12 @@ def test_a_target_without_a_recipe_is_refused():
 def test_impossible_numbers_are_refused(tmp_path, wrong, value):
     with pytest.raises(InputError, match=f"--{wrong}: is {value}"):
         main(SpeedrunOptions(data="digits", out=tmp_path / "speedrun.json", **{wrong: value}))
+
+
+def test_without_test_labels_only_validation_can_be_scored(small_recipe, monkeypatch, tmp_path):
+    unlabelled = data.load("digits")._replace(y_test=None)
+    monkeypatch.setattr(data, "load", lambda name: unlabelled)
+    with pytest.raises(InputError, match="no test labels"):
+        main(SpeedrunOptions(data="digits", out=tmp_path / "speedrun.json"))
+    main(SpeedrunOptions(data="digits", runs=1, devices=1, validate=True, out=tmp_path / "speedrun.json"))
+    assert json.loads((tmp_path / "speedrun.json").read_text())["rows"] == "validation"
