@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import numpy as np
 import optax
@@ -9,7 +11,7 @@ from jaxnets.models import MODELS, blocks
 from jaxnets.runs import init_arrays
 from jaxnets.training.fit import Validation, fit
 from jaxnets.training.order import batch_order
-from jaxnets.training.parallel import check_batch, compile_epoch, compile_scan, compile_steps
+from jaxnets.training.parallel import LONG, check_batch, compile_epoch, compile_scan, compile_steps
 from jaxnets.training.step import init_state, make_train_step
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -74,6 +76,14 @@ def test_a_scan_ends_where_single_steps_do(tiny_config, draw_examples):
     single, scanned = (run_epoch(config, examples, TWO, form=form) for form in (compile_steps, compile_scan))
     assert_replicas_agree(scanned[0])
     assert_close(scanned, single)
+
+
+@pytest.mark.parametrize("form", [partial(compile_epoch, steps=LONG), partial(compile_steps, long=True)])
+def test_a_long_training_ends_where_a_short_one_does_and_repeats(form, tiny_config, draw_examples):
+    config, examples = tiny_config(), draw_examples(26)
+    short, long, again = (run_epoch(config, examples, TWO, form=way) for way in (compile_steps, form, form))
+    assert_close(long, short)
+    jax.tree.map(np.testing.assert_array_equal, long, again)
 
 
 @pytest.mark.parametrize(("size", "rows", "words"), [(6, 99, "multiple of 4"), (7, 99, "pairs"), (32, 31, "31 train")])
