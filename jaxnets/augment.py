@@ -71,42 +71,19 @@ def spread(size: int) -> np.ndarray:
     return (weights / np.linalg.norm(weights, axis=1, keepdims=True)).astype(np.float32)
 
 
-def source_of(warp: Warp, height: int, width: int) -> list[jax.Array]:
-    """-> rows (H, W) and columns (H, W), in pixels, at which a warp reads each pixel of its result."""
+def warp_image(image: jax.Array, warp: Warp) -> jax.Array:
+    """image (H, W, C) float -> (H, W, C); zero outside. The identity warp gives back the same bits."""
+    height, width, channels = image.shape
     along = (jnp.arange(size, dtype=jnp.float32) - (size - 1) / 2 for size in (height, width))
     rows, columns = jnp.meshgrid(*along, indexing="ij")
     field = jnp.einsum("hi,ijk,wj->khw", spread(height), warp.nodes, spread(width))
     # Products and sums, not a matrix product: that would be rounded to bfloat16 or TF32 on an accelerator.
-    return [
+    source = [
         weights[0] * rows + weights[1] * columns - shift + elastic + (size - 1) / 2
         for weights, shift, elastic, size in zip(warp.matrix, warp.shift, field, (height, width), strict=True)
     ]
-
-
-def warp_image(image: jax.Array, warp: Warp) -> jax.Array:
-    """image (H, W, C) float -> (H, W, C); zero outside. The identity warp gives back the same bits."""
-    source = source_of(warp, *image.shape[:2])
     read = lambda plane: jax.scipy.ndimage.map_coordinates(plane, source, order=1)
-    return jnp.stack([read(image[..., c]) for c in range(image.shape[-1])], axis=-1)
-
-
-def warp_alike(images: jax.Array, warp: Warp) -> jax.Array:
-    """images (B, H, W, C) float -> the same: each through the one warp, to the values of `warp_image`.
-
-    The images stand last while they are read, so that each of a pixel's four neighbours is one run of memory.
-    """
-    height, width = images.shape[1:3]
-    pixels = jnp.moveaxis(images, 0, -1).reshape(height * width, -1)
-    row, column = source_of(warp, height, width)
-    top, left = jnp.floor(row), jnp.floor(column)
-    total = jnp.zeros_like(pixels)
-    for y, along_y in ((top, 1 - (row - top)), (top + 1, row - top)):
-        for x, along_x in ((left, 1 - (column - left)), (left + 1, column - left)):
-            inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-            weight = jnp.where(inside, along_y * along_x, 0)
-            places = (jnp.clip(y, 0, height - 1) * width + jnp.clip(x, 0, width - 1)).astype(jnp.int32)
-            total += weight.reshape(-1, 1) * pixels[places.reshape(-1)]
-    return jnp.moveaxis(total.reshape(*images.shape[1:], -1), -1, 0)
+    return jnp.stack([read(image[..., c]) for c in range(channels)], axis=-1)
 
 
 def augment(keys: jax.Array, images: jax.Array, strength: Augmentation) -> jax.Array:

@@ -9,18 +9,7 @@ import pytest
 from scipy import ndimage
 from scipy.linalg import block_diag
 
-from jaxnets.augment import (
-    NODES,
-    SMOOTHNESS,
-    affine,
-    augment,
-    draw_warp,
-    fixed_views,
-    identity,
-    mixup,
-    warp_alike,
-    warp_image,
-)
+from jaxnets.augment import NODES, SMOOTHNESS, affine, augment, draw_warp, fixed_views, identity, mixup, warp_image
 from jaxnets.config import Augmentation
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
@@ -183,12 +172,3 @@ def test_strengths_in_pixels_grow_with_the_image():
     doubled = replace(STRONG, shift_pixels=8.0, elastic_pixels=3.0)
     assert STRONG.scaled_to(56) == doubled
     assert STRONG.scaled_to(28) == STRONG
-
-
-@pytest.mark.parametrize("shape", [(5, 9, 12, 2), (3, 8, 8, 1)])
-def test_one_warp_for_all_is_that_warp_for_each(shape):
-    images = jax.random.uniform(jax.random.key(3), shape)
-    warp = draw_warp(jax.random.key(4), STRONG, max(shape[1:3]))
-    singly = jax.vmap(warp_image, (0, None))(images, warp)
-    np.testing.assert_allclose(jax.jit(warp_alike)(images, warp), singly, atol=1e-6)
-    assert jnp.abs(singly - images).max() > 0.1

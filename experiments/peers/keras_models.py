@@ -1,6 +1,5 @@
 """The five families in Keras 3, for the benchmark: the same layers as in jaxnets.models, named after their path."""
 
-from functools import partial
 from typing import Any
 
 import keras
@@ -113,8 +112,6 @@ def build(family: str, **sizes: Any) -> keras.Model:
     features = layers.GlobalAveragePooling2D()(FEATURES[family](images, **sizes))
     return keras.Model(images, layers.Dense(10, name="head")(features), name=family)
 
-
-MODELS = {family: partial(build, family) for family in FEATURES}
 
 NORM_NAMES = {"scale": "gamma", "bias": "beta", "mean": "moving_mean", "var": "moving_variance"}
 

@@ -29,12 +29,9 @@ class ConvNorm(nn.Module):
 
 
 class Network(nn.Module):
-    """Layers, a mean over the map, a linear head."""
+    """`features`, a mean over the map, a linear head."""
 
     head: nn.Linear
-
-    def features(self, x: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.features(x).mean((2, 3)))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxnets.augment import Warp, warp_alike
+from jaxnets.augment import Warp, warp_image
 from jaxnets.devices import AXIS, Devices, compile_for_long, is_replicated, replicate
 from jaxnets.models.functional import Arrays, apply
 
@@ -29,7 +29,7 @@ def make_predict(graphdef: nnx.GraphDef, devices: Devices, *, batch_size: int | 
     def answer(params: Arrays, stats: Arrays, images: jax.Array, view: Warp | None) -> jax.Array:
         images = images.astype(jnp.float32) / 255
         if view is not None:
-            images = warp_alike(images, view)
+            images = jax.vmap(warp_image, (0, None))(images, view)
         logits, _ = apply(graphdef, params, stats, images, train=False)
         return jax.nn.log_softmax(logits)
 

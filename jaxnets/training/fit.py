@@ -65,8 +65,9 @@ def fit(
     write_json(folder / "config.json", to_json(config))
 
     graphdef, params, stats = init_arrays(config, axis_name=AXIS)
-    optimizer = make_optimizer(training, training.epochs * steps)
-    rate = learning_rate(training, training.epochs * steps)
+    total_steps = training.epochs * steps
+    optimizer = make_optimizer(training, total_steps)
+    rate = learning_rate(training, total_steps)
     state, history = resume(folder, init_state(params, stats, optimizer, seed=config.seed), steps)
     first = len(history)
     if first == training.epochs:
@@ -74,7 +75,7 @@ def fit(
     state, resident = replicate((state, examples), devices)
     begin = time.perf_counter()
     train_step = make_train_step(graphdef, optimizer, training, precision=config.precision)
-    run_epoch = compile_epoch(train_step, devices, state, resident, order(0), steps=training.epochs * steps)
+    run_epoch = compile_epoch(train_step, devices, state, resident, order(0), steps=total_steps)
     compile_seconds = time.perf_counter() - begin
     predict = make_predict(graphdef, devices)
 
