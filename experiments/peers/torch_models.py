@@ -1,5 +1,6 @@
 """The five families in PyTorch, for the benchmark: the same layers under the same names as in jaxnets.models."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,13 @@ class ConvNorm(nn.Module):
         return functional.relu(x, inplace=True) if self.relu else x
 
 
-class Network(nn.Module):
+class Network(nn.Module, ABC):
     """`features`, a mean over the map, a linear head."""
 
     head: nn.Linear
+
+    @abstractmethod
+    def features(self, x: torch.Tensor) -> torch.Tensor: ...
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.features(x).mean((2, 3)))

@@ -26,14 +26,17 @@ def make_predict(graphdef: nnx.GraphDef, devices: Devices, *, batch_size: int | 
     batch is padded, and what answers the padding is cut off. Arrays from `replicate` are used where they lie.
     """
 
-    def answer(params: Arrays, stats: Arrays, images: jax.Array, view: Warp | None) -> jax.Array:
+    def look(images: jax.Array, view: Warp | None) -> jax.Array:
         images = images.astype(jnp.float32) / 255
-        if view is not None:
-            images = jax.vmap(warp_image, (0, None))(images, view)
+        return images if view is None else jax.vmap(warp_image, (0, None))(images, view)
+
+    def answer(params: Arrays, stats: Arrays, images: jax.Array) -> jax.Array:
         logits, _ = apply(graphdef, params, stats, images, train=False)
         return jax.nn.log_softmax(logits)
 
-    mapped = jax.pmap(answer, AXIS, in_axes=(None, None, 0, None), devices=list(devices))
+    # Two programs, as in training: in one, XLA's CPU backend computes the warps several times over.
+    looked = jax.pmap(look, AXIS, in_axes=(0, None), devices=list(devices))
+    mapped = jax.pmap(answer, AXIS, in_axes=(None, None, 0), devices=list(devices))
     batch_size = batch_size or (CPU_BATCH if devices[0].platform == "cpu" else ACCELERATOR_BATCH)
     size = batch_size * len(devices)
     programs: dict[Any, Any] = {}
@@ -45,11 +48,10 @@ def make_predict(graphdef: nnx.GraphDef, devices: Devices, *, batch_size: int | 
         for start in range(0, len(images), size):
             part = images[start : start + size]
             padded = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), part.dtype)])
-            shards = padded.reshape(len(devices), -1, *part.shape[1:])
-            kind = view is None, shards.shape
-            if kind not in programs:
-                programs[kind] = compile_for_long(mapped.lower(params, stats, shards, view), devices)
-            parts.append(programs[kind](params, stats, shards, view))
+            seen = looked(padded.reshape(len(devices), -1, *part.shape[1:]), view)
+            if seen.shape not in programs:
+                programs[seen.shape] = compile_for_long(mapped.lower(params, stats, seen), devices)
+            parts.append(programs[seen.shape](params, stats, seen))
         # Nothing is read back before all is under way: the device never waits for the host.
         answers = [np.asarray(part).reshape(size, -1) for part in parts]
         return np.concatenate(answers)[: len(images)]

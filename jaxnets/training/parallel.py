@@ -68,18 +68,25 @@ def compile_steps(
     train_step: Step, devices: Devices, state: TrainState, examples: Examples, order: np.ndarray, *, long: bool = False
 ) -> Epoch:
     places = share(np.arange(order.shape[1]), devices)
-    # Apart from the step, so that the step's program does not depend on the number of examples.
-    gather = jax.pmap(take, AXIS, in_axes=(None, 0), devices=list(devices))
-    axes = (None, 0, 0)
-    mapped = jax.pmap(train_step, AXIS, in_axes=axes, out_axes=None, donate_argnums=0, devices=list(devices))
-    first = gather(examples, share(order[0], devices))
-    lowered = mapped.lower(state, first, places)
-    step = compile_for_long(lowered, devices) if long else lowered.compile()
+    # Two programs: in one, XLA's CPU backend mixes the warps into the first convolution and computes them several
+    # times over. And so the larger program does not depend on the number of examples.
+    prepare = jax.pmap(
+        lambda key, step, examples, rows, places: train_step.prepare(key, step, take(examples, rows), places),
+        AXIS,
+        in_axes=(None, None, None, 0, 0),
+        devices=list(devices),
+    )
+    ready = lambda state, examples, rows: prepare(state.key, state.step, examples, share(rows, devices), places)
+    mapped = jax.pmap(
+        train_step.update, AXIS, in_axes=(None, 0, 0), out_axes=None, donate_argnums=0, devices=list(devices)
+    )
+    lowered = mapped.lower(state, *ready(state, examples, order[0]))
+    update = compile_for_long(lowered, devices) if long else lowered.compile()
 
     def epoch(state: TrainState, examples: Examples, order: np.ndarray, done: Callable[[int], None]) -> Any:
         history = []
         for rows in order:
-            state, metrics = step(state, gather(examples, share(rows, devices)), places)
+            state, metrics = update(state, *ready(state, examples, rows))
             if len(devices) > 1:  # queued collectives of several CPU devices lock up
                 jax.block_until_ready(metrics)
             history.append(metrics)

@@ -1,6 +1,8 @@
-"""One training step as a pure function of a state, of arrays, and of each image's place in the global batch."""
+"""One training step as a pure function of a state, of arrays, and of each image's place in the global batch; it has two
+halves, the pictures' and the network's."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -40,7 +42,19 @@ class Examples(NamedTuple):
     weights: Any
 
 
-Step = Callable[[TrainState, Examples, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
+@dataclass(frozen=True)
+class Step:
+    """prepare(key, step, batch, places) -> images (B, H, W, C) float32, targets (B, K); update(state, images, targets)
+    -> state, metrics. Called, it does one after the other; a CPU runs them as two programs (see `parallel`)."""
+
+    prepare: Callable[[jax.Array, jax.Array, Examples, jax.Array], tuple[jax.Array, jax.Array]]
+    update: Callable[[TrainState, jax.Array, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
+
+    def __call__(
+        self, state: TrainState, batch: Examples, places: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """places (B,) are the images' places in the global batch."""
+        return self.update(state, *self.prepare(state.key, state.step, batch, places))
 
 
 def init_state(params: Arrays, stats: Arrays, optimizer: optax.GradientTransformation, *, seed: int) -> TrainState:
@@ -58,11 +72,10 @@ def moving_average(average: Any, value: Any, step: jax.Array, *, decay: float) -
 def make_train_step(
     graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, training: Training, *, precision: str
 ) -> Step:
-    """-> train_step(state, batch, places) -> state, metrics. places (B,) are the images' places in the global batch."""
     scale = LOSS_SCALE.get(precision, 1.0)
 
-    def prepare(state: TrainState, batch: Examples, places: jax.Array) -> tuple[jax.Array, jax.Array]:
-        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+    def prepare(key: jax.Array, step: jax.Array, batch: Examples, places: jax.Array) -> tuple[jax.Array, jax.Array]:
+        key = jax.random.fold_in(jax.random.wrap_key_data(key), step)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, places)
         keys_warp, keys_mixup = jnp.unstack(jax.vmap(jax.random.split)(keys), axis=1)
         images = augment(keys_warp, batch.images.astype(jnp.float32) / 255, training.augmentation)
@@ -75,8 +88,7 @@ def make_train_step(
         correct = (logits.argmax(-1) == targets.argmax(-1)).mean()
         return scale * loss, (stats, loss, correct)
 
-    def train_step(state: TrainState, batch: Examples, places: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
-        images, targets = prepare(state, batch, places)
+    def update(state: TrainState, images: jax.Array, targets: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         grads, (stats, loss, correct) = jax.grad(loss_fn, has_aux=True)(state.params, state.stats, images, targets)
         grads, loss, correct = jax.lax.pmean((grads, loss, correct), AXIS)
         grads = jax.tree.map(lambda grad: grad / scale, grads)
@@ -88,4 +100,4 @@ def make_train_step(
         metrics = {"loss": loss, "accuracy": correct, "gradient_norm": optax.tree.norm(grads)}
         return TrainState(state.step + 1, params, stats, opt_state, average, state.key), metrics
 
-    return train_step
+    return Step(prepare, update)
