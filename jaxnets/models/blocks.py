@@ -31,13 +31,11 @@ def convolve(x: jax.Array, kernel: jax.Array, *, stride: int = 1, padding: str =
     border = ((size - 1) // 2, size // 2) if padding == "SAME" else (0, 0)
     extents = [(extent + sum(border) - size) // stride + 1 for extent in x.shape[1:3]]
     width = 4 * math.prod(extents) * kernel[..., 0].size
-    if jax.default_backend() != "cpu":
+    if jax.default_backend() != "cpu" or width > (SMALL if size == 3 else 2 * SMALL):
         return convolve_by_xla(x, kernel, stride, border)
-    if width <= (SMALL if size == 3 else SMALL // 2):
+    if padding == "SAME" and width <= (SMALL if size == 3 else SMALL // 2):
         return convolve_by_columns(x, kernel, stride, border)
-    if size > 3 and width <= 2 * SMALL:
-        return convolve_by_both(x, kernel, stride, border)
-    return convolve_by_xla(x, kernel, stride, border)
+    return convolve_by_both(x, kernel, stride, border)
 
 
 def convolve_by_xla(x: jax.Array, kernel: jax.Array, stride: int, border: tuple[int, int]) -> jax.Array:
@@ -54,7 +52,8 @@ def convolve_by_columns(x: jax.Array, kernel: jax.Array, stride: int, border: tu
 def convolve_by_both(x: jax.Array, kernel: jax.Array, stride: int, border: tuple[int, int]) -> jax.Array:
     """XLA's convolution where only the answer is wanted, and columns where gradients are: the input's gradient of a
     valid 5 x 5 kernel on 8 x 8 x 32 takes XLA 21 ms a batch of 64 on two cores, and 2 as columns; forwards it is the
-    quicker one. A rule for tangents, not for cotangents, leaves both modes of differentiation open."""
+    quicker one, and for valid 3 x 3 kernels too (deep_cnn answers 128 images in 5 ms instead of 7 to 10). A rule for
+    tangents, not for cotangents, leaves both modes of differentiation open."""
     return convolve_by_xla(x, kernel, stride, border)
 
 
