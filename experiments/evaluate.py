@@ -1,116 +1,157 @@
-"""Says how good the trained networks and their ensemble are: a table, and report.json. Test labels are read here
-alone."""
+"""Says how good trained networks and their ensemble are, those of a job or any others: a table, report.json, and
+pictures of what they have wrong. Test labels are read here alone."""
 
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from experiments.console import percent, show_table
-from experiments.options import Job, Options, open_job, run
+from experiments.console import percent, say
+from experiments.failures import draw_failures
+from experiments.options import Job, Options, open_job, run, start_jax, writable
 from experiments.predict import read_log_probs, trained
+from experiments.scores import Answers, check_rows, describe_members, ensemble_tests, show, summarise
 from jaxnets import data
 from jaxnets.errors import InputError
-from jaxnets.files import read_json
+from jaxnets.files import read_json, write_json
+from jaxnets.rows import FILE, was_trained_on
 
 
-def evaluate(job: Job, folders: list[Path], test_labels: np.ndarray | None) -> dict[str, Any]:
-    """-> the report. Test accuracies are None where the data has no test labels."""
-    import jax
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions(Options):
+    allow_trained_rows: bool = False
+    """Score images that a network was trained on too; the report says how many they were."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(ScoreOptions):
+    pretrained: Literal["all", "resnet", "deep_cnn", "wide_cnn", "inception", "senet"] | None = None
+    """Networks that come with the repository, instead of a job's."""
+    runs: tuple[Path, ...] = ()
+    """Folders of trained networks, instead of a job's."""
+    views: int = 15
+    """Of each image, for pretrained networks and runs."""
+
+
+def evaluate(job: Job, folders: list[Path], test_labels: np.ndarray | None, *, allowed: bool = False) -> dict[str, Any]:
+    """-> the report of a job; pictures of its mistakes are left beside it. Test accuracies are None where the data has
+    no test labels."""
     summary_path = job.out / "ensemble" / "summary.json"
     if not summary_path.is_file():
         raise InputError(summary_path, "is missing", "run experiments.ensemble or the pipeline first")
+    trained_rows = 0 if test_labels is None else check_rows(folders, job.digits.x_test, allowed=allowed)
+    inductive = [folder in job.teachers() for folder in folders]
+    valid, test = (read_log_probs(folders, name) for name in ("valid", "test"))
+    answers = Answers(folders, inductive, valid, job.valid_labels(), test, test_labels, trained_rows)
     summary = read_json(summary_path)
     pseudo_path = job.out / "pseudo_labels" / "summary.json"
-    return {
+    facts = {
         "data": job.digits.name,
         "preset": job.preset.name,
-        "device": f"{len(job.devices)} x {job.devices[0].device_kind}",
-        "jax_version": jax.__version__,
         "precision": job.precision,
         "seed": job.seed,
         "train_rows": len(job.train_rows),
-        "valid_rows": len(job.valid_rows),
-        "test_rows": len(job.digits.x_test),
-        "views": job.preset.views,
-        "members": [describe_member(job, folder, test_labels) for folder in folders],
-        "ensemble": summary | ensemble_tests(job, folders, np.array(summary["weights"]), test_labels),
         "pseudo_labels": read_json(pseudo_path) if pseudo_path.is_file() else None,
     }
+    return report_of(answers, facts, summary, job.digits.x_test, job.devices, job.out)
 
 
-def describe_member(job: Job, folder: Path, test_labels: np.ndarray | None) -> dict[str, Any]:
-    """One network: test_accuracy of the plain picture, tta_ with all views."""
-    from jaxnets.inference.ensemble import accuracy, combine
-    from jaxnets.models.functional import count
+def report_of(
+    answers: Answers, facts: dict[str, Any], summary: dict[str, Any], images: np.ndarray, devices: Any, out: Path
+) -> dict[str, Any]:
+    """-> the report: `facts` of its own, what `summary` says of the ensemble, and what the test labels say of both."""
+    import jax
+
+    weights = np.array(summary["weights"])
+    report = facts | {
+        "device": f"{len(devices)} x {devices[0].device_kind}",
+        "jax_version": jax.__version__,
+        "valid_rows": len(answers.valid_labels),
+        "test_rows": len(images),
+        "trained_rows_scored": answers.trained_rows,
+        "views": answers.test.shape[1],
+        "members": describe_members(answers),
+        "ensemble": summary | ensemble_tests(answers, weights),
+    }
+    if answers.test_labels is not None:
+        draw_failures(out, answers, weights, summary["temperature"], images, data=facts["data"])
+    return report
+
+
+def evaluate_runs(options: EvaluateOptions, out: Path) -> dict[str, Any]:
+    """-> the report of pretrained networks or of any runs' folders, on the test rows of the data."""
+    from jaxnets.devices import choose_devices
+    from jaxnets.inference.tta import tta
+    from jaxnets.models.weights import PRETRAINED
     from jaxnets.runs import open_run
-    from jaxnets.training.fit import read_history
 
-    run, history = open_run(folder), read_history(folder)
-    (valid,), (test,) = (read_log_probs([folder], name) for name in ("valid", "test"))
-    labels = job.valid_labels()
-    score = lambda log_probs: None if test_labels is None else accuracy(log_probs, test_labels)
-    return {
-        "family": run.config.recipe.family,
-        "seed": run.config.seed,
-        "student": run.config.pseudo_labels is not None,
-        "parameters": count(run.params),
-        "epochs": len(history),
-        "valid_accuracy": accuracy(valid[0], labels),
-        "tta_valid_accuracy": accuracy(combine(valid), labels),
-        "test_accuracy": score(test[0]),
-        "tta_test_accuracy": score(combine(test)),
-        "train_seconds": sum(row["seconds"] for row in history),
-        "compile_seconds": sum(row["compile_seconds"] for row in history),
-        "images_per_second": float(np.median([row["images_per_second"] for row in history])),
+    families = [path.parent.name for path in sorted(PRETRAINED.glob("*/config.json"))]
+    wanted = families if options.pretrained == "all" else [options.pretrained] if options.pretrained else []
+    folders = [*(PRETRAINED / name for name in wanted), *options.runs]
+    if not folders:
+        raise InputError(PRETRAINED, "holds no networks", "clone the repository, which has them, or give --runs")
+    runs = [open_run(folder) for folder in folders]
+    digits = data.load(options.data, options.data_path)
+    if digits.y_test is None:
+        raise InputError(f"data {options.data}", "has no test labels", "score the networks on mnist, for instance")
+    shapes = {run.config.image_shape for run in runs}
+    if shapes != {digits.x_test.shape[1:]}:
+        problem = f"has images of {digits.x_test.shape[1:]}, the networks want {' and '.join(map(str, shapes))}"
+        raise InputError(f"data {options.data}", problem, "name the data that they were trained on")
+    trained_rows = check_rows(folders, digits.x_test, allowed=options.allow_trained_rows)
+    writable(out)
+    start_jax(options)
+    devices = choose_devices(options.devices)
+    valid_rows = held_out(folders, digits.x_train)
+    pictures = {"valid": digits.x_train[valid_rows], "test": digits.x_test}
+    views: dict[str, list[np.ndarray]] = {"valid": [], "test": []}
+    for trained_run, folder in zip(runs, folders, strict=True):
+        for name, log_probs in tta(trained_run, pictures, views=options.views, devices=devices).items():
+            views[name].append(log_probs)
+        say(f"{folder.name}: predicted")
+    valid, test = (np.stack(views[name]) for name in ("valid", "test"))
+    inductive = [trained_run.config.pseudo_labels is None for trained_run in runs]
+    answers = Answers(folders, inductive, valid, digits.y_train[valid_rows], test, digits.y_test, trained_rows)
+    weights = np.full(len(runs), 1 / len(runs))
+    names = {"members": [folder.name for folder in folders], "weights": weights.tolist()}
+    facts = {
+        "data": digits.name,
+        "preset": "pretrained" if options.pretrained else "runs",
+        "precision": "float32",
+        "seed": None,
+        "train_rows": len(digits.x_train) - len(valid_rows),
+        "pseudo_labels": None,
     }
+    summary = names | summarise(valid, weights, answers.valid_labels)
+    return report_of(answers, facts, summary, digits.x_test, devices, out)
 
 
-def ensemble_tests(
-    job: Job, folders: list[Path], weights: np.ndarray, test_labels: np.ndarray | None
-) -> dict[str, float | None]:
-    """Test accuracies of the ensemble: as submitted, of the plain pictures, and of the networks that saw no test
-    image."""
-    from jaxnets.inference.ensemble import accuracy, combine
-
-    if test_labels is None:
-        return dict.fromkeys(("test_accuracy", "plain_test_accuracy", "inductive_test_accuracy"))
-    views = read_log_probs(folders, "test")
-    members = np.stack([combine(member) for member in views])
-    teachers = [folder in job.teachers() for folder in folders]
-    return {
-        "test_accuracy": accuracy(combine(members, weights), test_labels),
-        "plain_test_accuracy": accuracy(combine(views[:, 0], weights), test_labels),
-        "inductive_test_accuracy": accuracy(combine(members[teachers]), test_labels) if any(teachers) else None,
-    }
+def held_out(folders: list[Path], images: np.ndarray) -> np.ndarray:
+    """-> rows of the training images (N, H, W, C) that none of the runs was trained on: the validation rows of all.
+    None where the runs come from other data."""
+    if not all((folder / FILE).is_file() for folder in folders):
+        return np.zeros(0, int)
+    seen = np.any([was_trained_on(folder, images) for folder in folders], axis=0)
+    return np.flatnonzero(~seen) if seen.any() else np.zeros(0, int)
 
 
-def show(report: dict[str, Any]) -> None:
-    """Prints the report as a table of at most 80 columns."""
-    rows = []
-    for member in report["members"]:
-        name = f"{member['family']}-{member['seed']}" + (" student" if member["student"] else "")
-        valid, tta, test = (percent(member[f"{key}_accuracy"]) for key in ("valid", "tta_valid", "tta_test"))
-        rows.append([name, f"{member['parameters']:,}", valid, tta, test, f"{member['train_seconds']:.0f} s"])
-    whole = report["ensemble"]
-    parameters = f"{sum(member['parameters'] for member in report['members']):,}"
-    seconds = f"{sum(member['train_seconds'] for member in report['members']):.0f} s"
-    valid, tta, test = (percent(whole[key]) for key in ("valid_accuracy", "tta_valid_accuracy", "test_accuracy"))
-    rows.append(["ensemble", parameters, valid, tta, test, seconds])
-    views = report["views"]
-    columns = ["network", "parameters", "valid", f"valid, {views} views", f"test, {views} views", "training"]
-    show_table(f"{report['preset']} on {report['data']}, {report['device']}", columns, rows)
-
-
-def read_test_labels(options: Options) -> np.ndarray | None:
-    return data.load(options.data, options.data_path).y_test
-
-
-def main(options: Options) -> None:
-    job = open_job(options)
-    show(evaluate(job, trained(job), read_test_labels(options)))
+def main(options: EvaluateOptions) -> None:
+    begin = time.perf_counter()
+    if not options.pretrained and not options.runs:
+        job = open_job(options)
+        test_labels = data.load(options.data, options.data_path).y_test
+        show(evaluate(job, trained(job), test_labels, allowed=options.allow_trained_rows))
+        return
+    if options.views < 1:
+        raise InputError("--views", f"is {options.views}", "give a whole number of at least 1")
+    out = options.out or Path("checkpoints") / ("pretrained-evaluated" if options.pretrained else "runs-evaluated")
+    report = evaluate_runs(options, out)
+    write_json(out / "report.json", report | {"total_seconds": time.perf_counter() - begin, "resumed": False})
+    show(report)
+    say(f"test accuracy {percent(report['ensemble']['test_accuracy'])}; {out}/report.json and pictures")
 
 
 if __name__ == "__main__":
-    run(main, Options)
+    run(main, EvaluateOptions)

@@ -3,18 +3,27 @@ averages them all, and writes submission.csv and report.json. Interrupted, the s
 
 import time
 
+import numpy as np
+
 from experiments.console import percent, say
 from experiments.ensemble import combine_members
-from experiments.evaluate import evaluate, read_test_labels, show
-from experiments.options import Options, open_job, run
+from experiments.evaluate import ScoreOptions, evaluate
+from experiments.options import open_job, run
 from experiments.predict import predict_member
 from experiments.pseudo_label import choose_pseudo_labels
+from experiments.scores import show
 from experiments.train import train_member
+from jaxnets import data
+from jaxnets.errors import InputError
 from jaxnets.files import read_json, write_json
+from jaxnets.rows import hash_rows
 
 
-def main(options: Options) -> None:
+def main(options: ScoreOptions) -> None:
     begin = time.perf_counter()
+    digits = data.load(options.data, options.data_path)
+    if digits.y_test is not None and not options.allow_trained_rows:
+        check_overlap(digits)
     job = open_job(options)
     resumed = (job.out / "members").is_dir()
     for folder in job.teachers():
@@ -31,7 +40,7 @@ def main(options: Options) -> None:
     combine_members(job, members)
     path = job.out / "report.json"
     if not path.is_file():
-        report = evaluate(job, members, read_test_labels(options))
+        report = evaluate(job, members, digits.y_test, allowed=options.allow_trained_rows)
         write_json(path, report | {"total_seconds": time.perf_counter() - begin, "resumed": resumed})
     report = read_json(path)
     show(report)
@@ -41,5 +50,13 @@ def main(options: Options) -> None:
     say(f"test accuracy {tests}; {report['total_seconds']:.0f} s; {job.out}/submission.csv, {path}")
 
 
+def check_overlap(digits: data.Digits) -> None:
+    """InputError, before anything is trained, if the networks could not be scored in the end."""
+    shared = int(np.isin(hash_rows(digits.x_test), hash_rows(digits.x_train)).sum())
+    if shared:
+        problem = f"has {shared:,} test images among its training images: a score on them means nothing"
+        raise InputError(f"data {digits.name}", problem, "take them out, or give --allow-trained-rows")
+
+
 if __name__ == "__main__":
-    run(main, Options)
+    run(main, ScoreOptions)

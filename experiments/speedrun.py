@@ -3,9 +3,9 @@ The clock runs from arrays in memory to the last weights; compiling comes before
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -47,14 +47,15 @@ def race(
     recipe: Recipe, digits: data.Digits, devices: "Devices", precision: str, seeds: range
 ) -> tuple[float, Iterator[Result]]:
     """-> seconds of compiling, and each seed's result; digits' test rows are the ones scored."""
-    from jaxnets.devices import AXIS, replicate
+    import jax
+
+    from jaxnets.devices import replicate
     from jaxnets.inference.ensemble import accuracy
     from jaxnets.inference.predict import make_predict
-    from jaxnets.runs import RunConfig, init_arrays
-    from jaxnets.training.order import batch_order
-    from jaxnets.training.parallel import check_batch, compile_epoch
-    from jaxnets.training.schedule import make_optimizer
-    from jaxnets.training.step import Examples, TrainState, init_state, make_train_step
+    from jaxnets.runs import RunConfig
+    from jaxnets.training.assemble import assemble
+    from jaxnets.training.parallel import check_batch
+    from jaxnets.training.step import Examples
 
     training, rows = recipe.training, len(digits.x_train)
     check_batch(training.batch_size, rows, devices)
@@ -67,35 +68,22 @@ def race(
         data=digits.name,
         data_sha256="",
     )
-    total_steps = training.epochs * (rows // training.batch_size)
-    optimizer = make_optimizer(training, total_steps)
     labels = np.asarray(digits.y_test)
     targets = np.eye(digits.num_classes, dtype=np.float32)[digits.y_train]
     examples = Examples(digits.x_train, targets, np.ones(rows, np.float32))
-    order = lambda seed, epoch: batch_order(rows, training.batch_size, seed=seed, epoch=epoch)
-
-    def start(seed: int) -> tuple[Any, TrainState]:
-        graphdef, params, stats = init_arrays(replace(config, seed=seed), axis_name=AXIS)
-        return graphdef, init_state(params, stats, optimizer, seed=seed)
-
     begin = time.perf_counter()
-    graphdef, state = start(seeds[0])
-    state, resident = replicate((state, examples), devices)
-    train_step = make_train_step(graphdef, optimizer, training, precision=precision)
-    run_epoch = compile_epoch(train_step, devices, state, resident, order(0, 0), steps=total_steps)
+    parts = assemble(config, rows)
+    run_epoch = parts.compile(devices, *replicate((parts.start(seeds[0]), examples), devices))
     compile_seconds = time.perf_counter() - begin
-    predict = make_predict(graphdef, devices)
+    predict = make_predict(parts.graphdef, devices)
 
     def results() -> Iterator[Result]:
-        import jax
-
         for seed in seeds:
-            _, state = start(seed)
-            jax.block_until_ready(state)
+            state = jax.block_until_ready(parts.start(seed))
             begin = time.perf_counter()
             state, resident = replicate((state, examples), devices)
             for epoch in range(training.epochs):
-                state, _ = run_epoch(state, resident, order(seed, epoch), lambda steps: None)
+                state, _ = run_epoch(state, resident, parts.order(seed, epoch), lambda steps: None)
             jax.block_until_ready(state)
             seconds = time.perf_counter() - begin
             log_probs = predict(state.average["params"], state.average["stats"], digits.x_test)

@@ -10,6 +10,7 @@ from experiments.console import say, training_line
 from experiments.options import Job, Options, open_job, run
 from jaxnets.errors import InputError
 from jaxnets.files import read_json
+from jaxnets.rows import write_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,7 @@ def train_member(job: Job, folder: Path, family: str, seed: int, *, pseudo_label
     valid = Validation(digits.x_train[job.valid_rows], job.valid_labels())
     with training_line(folder.name) as report:
         fit(unfinished, config, Examples(*examples), valid, job.devices, report)
+    write_rows(unfinished, digits.x_train[job.train_rows])
     os.rename(unfinished, folder)
 
 

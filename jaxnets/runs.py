@@ -14,6 +14,7 @@ from jaxnets.errors import InputError
 from jaxnets.files import read_json
 from jaxnets.models import create_model
 from jaxnets.models.functional import Arrays, merge, split
+from jaxnets.models.weights import read_weights
 from jaxnets.training.checkpoint import restore
 
 
@@ -86,10 +87,17 @@ def read_config(folder: Path) -> RunConfig:
 
 
 def open_run(folder: Path) -> Run:
-    """The trained network in `folder`: averaged weights and statistics of its last epoch, as NumPy arrays."""
+    """The trained network in `folder`: averaged weights and statistics of its last epoch, as NumPy arrays. They are in
+    state/, or, where a run was published, in weights.npz."""
     config = read_config(folder)
     graphdef, params, stats = split(nnx.eval_shape(lambda: build(config)))
-    restored = restore(folder / "state", {"average": {"params": params, "stats": stats}})
+    average = {"params": params, "stats": stats}
+    if (folder / "weights.npz").is_file():
+        try:
+            return Run(config, graphdef, **read_weights(folder / "weights.npz", average))
+        except ValueError as error:
+            raise InputError(folder, str(error), "fetch it again") from error
+    restored = restore(folder / "state", {"average": average})
     if restored is None:
         raise InputError(folder, "holds no finished state", "let its training end: start it again")
     return Run(config, graphdef, **restored["average"])

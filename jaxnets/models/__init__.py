@@ -1,18 +1,23 @@
 """Images -> logits: five convolutional families, importable with flax and jax alone.
 
->>> from jaxnets.models import create_model
+>>> from jaxnets.models import create_model, load_pretrained
 >>> model = create_model("senet", width=16, num_classes=100)
+>>> trained = load_pretrained("senet")
 """
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from flax import nnx
 
 from jaxnets.models.deep_cnn import DeepCNN
+from jaxnets.models.functional import merge, split
 from jaxnets.models.inception import Inception
 from jaxnets.models.resnet import ResNet
 from jaxnets.models.senet import SENet
+from jaxnets.models.weights import PRETRAINED, read_weights
 from jaxnets.models.wide_cnn import WideCNN
 
 MODELS: dict[str, Callable[..., nnx.Module]] = {
@@ -33,3 +38,22 @@ def create_model(name: str, *, rngs: nnx.Rngs | None = None, **sizes: Any) -> nn
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}: choose one of {', '.join(MODELS)}")
     return MODELS[name](rngs=rngs or nnx.Rngs(0), **sizes)
+
+
+def load_pretrained(name: str, folder: Path = PRETRAINED) -> nnx.Module:
+    """The trained network of the family `name`: images (B, 28, 28, 1) float in [0, 1], ink 1 -> logits (B, 10).
+
+    Trained on MNIST's training file; `folder`/NAME/result.json says how. In evaluation mode, float32.
+
+    Raises:
+        ValueError: no such network is there, or its files are damaged.
+    """
+    home = folder / name
+    if not (home / "config.json").is_file():
+        known = ", ".join(sorted(path.parent.name for path in folder.glob("*/config.json"))) or "none"
+        raise ValueError(f"no pretrained network {name!r} in {folder}, which a clone of the repository has: {known}")
+    config = json.loads((home / "config.json").read_text())
+    sizes = config["recipe"]["sizes"] | {"in_channels": config["image_shape"][-1], "num_classes": config["num_classes"]}
+    graphdef, params, stats = split(nnx.eval_shape(lambda: create_model(config["recipe"]["family"], **sizes)))
+    arrays = read_weights(home / "weights.npz", {"params": params, "stats": stats})
+    return merge(graphdef, **arrays)

@@ -9,16 +9,15 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnets.config import to_json
-from jaxnets.devices import AXIS, Devices, replicate
+from jaxnets.devices import Devices, replicate
 from jaxnets.files import atomic_file, write_json
 from jaxnets.inference.ensemble import accuracy
 from jaxnets.inference.predict import make_predict
-from jaxnets.runs import RunConfig, init_arrays
+from jaxnets.runs import RunConfig
 from jaxnets.training import checkpoint
-from jaxnets.training.order import batch_order
-from jaxnets.training.parallel import check_batch, compile_epoch
-from jaxnets.training.schedule import learning_rate, make_optimizer
-from jaxnets.training.step import Examples, TrainState, init_state, make_train_step
+from jaxnets.training.assemble import assemble
+from jaxnets.training.parallel import check_batch
+from jaxnets.training.step import Examples, TrainState
 
 Row = dict[str, float]
 
@@ -59,25 +58,20 @@ def fit(
     """
     training = config.recipe.training
     check_batch(training.batch_size, len(examples.images), devices)
-    steps = len(examples.images) // training.batch_size
-    order = lambda epoch: batch_order(len(examples.images), training.batch_size, seed=config.seed, epoch=epoch)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", to_json(config))
 
-    graphdef, params, stats = init_arrays(config, axis_name=AXIS)
-    total_steps = training.epochs * steps
-    optimizer = make_optimizer(training, total_steps)
-    rate = learning_rate(training, total_steps)
-    state, history = resume(folder, init_state(params, stats, optimizer, seed=config.seed), steps)
+    parts = assemble(config, len(examples.images))
+    steps = parts.steps
+    state, history = resume(folder, parts.start(config.seed), steps)
     first = len(history)
     if first == training.epochs:
         return
     state, resident = replicate((state, examples), devices)
     begin = time.perf_counter()
-    train_step = make_train_step(graphdef, optimizer, training, precision=config.precision)
-    run_epoch = compile_epoch(train_step, devices, state, resident, order(0), steps=total_steps)
+    run_epoch = parts.compile(devices, state, resident)
     compile_seconds = time.perf_counter() - begin
-    predict = make_predict(graphdef, devices)
+    predict = make_predict(parts.graphdef, devices)
 
     for epoch in range(first, training.epochs):
         begin = time.perf_counter()
@@ -86,14 +80,14 @@ def fit(
             speed = step * training.batch_size / (time.perf_counter() - begin)
             report(Progress(epoch, training.epochs, step, steps, training.batch_size, speed, (history or [{}])[-1]))
 
-        state, metrics = run_epoch(state, resident, order(epoch), done)
+        state, metrics = run_epoch(state, resident, parts.order(config.seed, epoch), done)
         seconds = time.perf_counter() - begin
         log_probs = predict(state.average["params"], state.average["stats"], valid.images)
         row = {
             "epoch": epoch + 1,
             **{name: float(values.mean()) for name, values in metrics.items()},
             "valid_accuracy": accuracy(log_probs, valid.labels),
-            "learning_rate": float(rate((epoch + 1) * steps - 1)),
+            "learning_rate": float(parts.rate((epoch + 1) * steps - 1)),
             "images_per_second": steps * training.batch_size / seconds,
             "seconds": seconds,
             "compile_seconds": 0.0 if epoch > first else compile_seconds,

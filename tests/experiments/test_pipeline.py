@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 import experiments
-from experiments.options import Options
+from experiments import evaluate, publish
+from experiments.evaluate import EvaluateOptions, ScoreOptions
 from experiments.pipeline import main
 from jaxnets.data import load, read_submission
+from jaxnets.errors import InputError
 
 ROOT = Path(experiments.__file__).parents[1]
 MEMBER = {
@@ -129,9 +131,78 @@ def test_without_test_labels_the_answers_are_written_all_the_same(whole, tmp_pat
     shutil.copytree(whole, out)
     for name in ("report.json", "submission.csv"):
         (out / name).unlink()
-    main(Options(preset="smoke", data=str(path), out=out, compilation_cache=False))
+    main(ScoreOptions(preset="smoke", data=str(path), out=out, compilation_cache=False))
     report = json.loads((out / "report.json").read_text())
     assert report["ensemble"]["test_accuracy"] is None
     assert [member["test_accuracy"] for member in report["members"]] == [None] * 6
     assert (out / "submission.csv").read_bytes() == (whole / "submission.csv").read_bytes()
     assert "test accuracy unknown" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def published(whole, tmp_path_factory):
+    """Folders of the pipeline's networks as `publish` leaves them."""
+    out = tmp_path_factory.mktemp("published")
+    publish.main(publish.PublishOptions(jobs=(whole,), out=out))
+    return sorted(out.iterdir())
+
+
+@pytest.fixture
+def score(tmp_path):
+    """score(folders, **options) -> the report of `evaluate --runs`."""
+
+    def call(folders, **options):
+        given = {"data": "digits", "views": 3, "runs": tuple(folders), "compilation_cache": False, "devices": 1}
+        evaluate.main(EvaluateOptions(**(given | options), out=tmp_path))
+        return json.loads((tmp_path / "report.json").read_text())
+
+    return call
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_published_networks_answer_as_the_job_did(whole, published, score, tmp_path):
+    report, before = score(published), json.loads((whole / "report.json").read_text())
+    told = {member["family"]: member for member in before["members"] if not member["student"]}
+    keys = ("valid_accuracy", "tta_valid_accuracy", "test_accuracy", "tta_test_accuracy", "parameters", "train_seconds")
+    for member in report["members"]:
+        assert {key: member[key] for key in keys} == {key: told[member["family"]][key] for key in keys}
+    assert set(report) == set(before)
+    assert report["ensemble"]["test_accuracy"] == before["ensemble"]["inductive_test_accuracy"]
+    wrong = round((1 - report["ensemble"]["test_accuracy"]) * 359)
+    assert len((tmp_path / "mistakes.csv").read_text().splitlines()) == 1 + wrong
+
+
+def test_pictures_show_where_it_fails(whole):
+    pictures = {"confusion", "missed", "members", "disagreement", "reliability"}
+    assert {path.stem for path in whole.glob("*.png")} == pictures
+    assert min(path.stat().st_size for path in whole.glob("*.png")) > 5_000
+
+
+def test_what_is_published_says_how_it_was_made(published):
+    result = json.loads((published[0] / "result.json").read_text())
+    assert result["command"] == "python -m experiments.pipeline --preset smoke --data digits --seed 0"
+    assert list(result["test_accuracies_by_seed"].values()) == [result["test_accuracy"]] == [result["mean"]]
+    assert {path.name for path in published[0].iterdir()} == {
+        *("config.json", "metrics.csv", "result.json", "train_rows.npy", "weights.npz")
+    }
+
+
+def test_nothing_published_is_overwritten(whole, published):
+    with pytest.raises(InputError, match="is there already"):
+        publish.main(publish.PublishOptions(jobs=(whole,), out=published[0].parent))
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_no_network_is_scored_on_what_it_was_trained_on(published, score, tmp_path):
+    digits = load("digits")
+    leaky = tmp_path / "leaky.npz"
+    images = np.concatenate([digits.x_test, digits.x_train[:400]])
+    labels = np.concatenate([digits.y_test, digits.y_train[:400]])
+    np.savez(leaky, x_train=digits.x_train, y_train=digits.y_train, x_test=images, y_test=labels)
+    with pytest.raises(InputError, match=r"was trained on \d+ of the 759 test images"):
+        score(published[:1], data=str(leaky))
+    with pytest.raises(InputError, match=r"has \d+ test images among its training images"):
+        main(ScoreOptions(preset="smoke", data=str(leaky), out=tmp_path / "job", compilation_cache=False))
+    assert not (tmp_path / "job").exists()
+    report = score(published[:1], data=str(leaky), allow_trained_rows=True)
+    assert 300 < report["trained_rows_scored"] <= 400

@@ -1,0 +1,75 @@
+"""Puts trained networks where the repository keeps those that it ships: weights, recipe, history, training rows, and
+how good they are over the seeds of several jobs."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.console import say
+from experiments.options import run
+from jaxnets.errors import InputError
+from jaxnets.files import atomic_folder, read_json, write_json
+from jaxnets.rows import FILE
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishOptions:
+    jobs: tuple[Path, ...]
+    """Folders of finished pipelines, a seed each; the first one's networks are published, no students."""
+    out: Path = Path("checkpoints/pretrained")
+    """Where to, a folder a family; there must be none of that name."""
+
+
+def publish(source: Path, target: Path, result: dict[str, Any]) -> None:
+    """The run in `source` -> `target`, complete or absent, with its averaged weights in a plain file."""
+    from jaxnets.models.weights import write_weights
+    from jaxnets.runs import open_run
+
+    if target.exists():
+        raise InputError(target, "is there already", "move it away, or give another --out")
+    trained = open_run(source)
+    with atomic_folder(target) as draft:
+        write_weights(draft / "weights.npz", {"params": trained.params, "stats": trained.stats})
+        for name in ("config.json", "metrics.csv", FILE):
+            shutil.copyfile(source / name, draft / name)
+        write_json(draft / "result.json", result)
+
+
+def results(reports: list[dict[str, Any]], family: str) -> dict[str, Any]:
+    """How good the networks of one family are in all jobs: test accuracies of the plain picture at the last epoch."""
+    members = [member for report in reports for member in report["members"] if not member["student"]]
+    ours = [member for member in members if member["family"] == family]
+    accuracies = [member["test_accuracy"] for member in ours]
+    first = reports[0]
+    return {
+        "command": f"python -m experiments.pipeline --preset {first['preset']} --data {first['data']}"
+        f" --seed {first['seed']}",
+        "device": first["device"],
+        "jax_version": first["jax_version"],
+        "train_seconds": ours[0]["train_seconds"],
+        "test_accuracy": accuracies[0],
+        "test_accuracies_by_seed": {str(member["seed"]): member["test_accuracy"] for member in ours},
+        "mean": float(np.mean(accuracies)) if None not in accuracies else None,
+        "sd": float(np.std(accuracies, ddof=1)) if None not in accuracies and len(ours) > 1 else None,
+    }
+
+
+def main(options: PublishOptions) -> None:
+    reports = []
+    for job in options.jobs:
+        if not (job / "report.json").is_file():
+            raise InputError(job, "holds no report.json", "name the folder of a finished pipeline")
+        reports.append(read_json(job / "report.json"))
+    for member in reports[0]["members"]:
+        if member["student"]:
+            continue
+        family, target = member["family"], options.out / member["family"]
+        publish(options.jobs[0] / "members" / f"{family}-{member['seed']}", target, results(reports, family))
+        say(f"{target}: {sum(path.stat().st_size for path in target.iterdir()) / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    run(main, PublishOptions)

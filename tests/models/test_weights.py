@@ -1,0 +1,73 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxnets.models import MODELS, create_model, load_pretrained
+from jaxnets.models.functional import split
+from jaxnets.models.weights import PRETRAINED, read_weights, write_weights
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+SIZES = {"width": 4, "depth": 1}
+
+
+@pytest.fixture
+def model():
+    return create_model("wide_cnn", **SIZES, rngs=nnx.Rngs(1))
+
+
+@pytest.fixture
+def published(model, tmp_path):
+    """The folder of one published network."""
+    config = {"recipe": {"family": "wide_cnn", "sizes": SIZES}, "image_shape": [28, 28, 1], "num_classes": 10}
+    (tmp_path / "wide_cnn").mkdir()
+    (tmp_path / "wide_cnn" / "config.json").write_text(json.dumps(config))
+    _, params, stats = split(model)
+    write_weights(tmp_path / "wide_cnn" / "weights.npz", {"params": params, "stats": stats})
+    return tmp_path
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_weights_come_back_as_they_were(family, tmp_path):
+    _, params, stats = split(create_model(family, width=8, depth=3, rngs=nnx.Rngs(2)))
+    write_weights(tmp_path / "weights.npz", {"params": params, "stats": stats})
+    other = split(create_model(family, width=8, depth=3, rngs=nnx.Rngs(3)))
+    back = read_weights(tmp_path / "weights.npz", {"params": other[1], "stats": other[2]})
+    jax.tree.map(np.testing.assert_array_equal, back, {"params": params, "stats": stats})
+
+
+def test_a_published_network_answers_as_the_one_that_was_saved(model, published, pictures):
+    images = pictures(3, 28, 28, 1)
+    model.eval()
+    np.testing.assert_array_equal(load_pretrained("wide_cnn", published)(images), model(images))
+
+
+def test_a_network_that_is_not_there_is_named_with_those_that_are(published):
+    with pytest.raises(ValueError, match=r"no pretrained network 'vgg' in .*: wide_cnn$"):
+        load_pretrained("vgg", published)
+
+
+def test_damaged_weights_are_told_by_their_file(published):
+    path = published / "wide_cnn" / "weights.npz"
+    whole = path.read_bytes()
+    for content in (b"", b"no archive", whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"weights.npz is damaged"):
+            load_pretrained("wide_cnn", published)
+
+
+def test_weights_of_another_network_are_refused(published):
+    config = json.loads((published / "wide_cnn" / "config.json").read_text())
+    config["recipe"]["sizes"]["width"] = 8
+    (published / "wide_cnn" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"holds the weights of another network: params/"):
+        load_pretrained("wide_cnn", published)
+
+
+@pytest.mark.parametrize("family", sorted(path.parent.name for path in PRETRAINED.glob("*/config.json")))
+def test_the_shipped_networks_read_an_image(family):
+    logits = load_pretrained(family)(np.zeros((2, 28, 28, 1), np.float32))
+    assert logits.shape == (2, 10)
+    assert np.isfinite(logits).all()
