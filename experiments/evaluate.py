@@ -105,13 +105,12 @@ def evaluate_runs(options: EvaluateOptions, out: Path) -> dict[str, Any]:
     start_jax(options)
     devices = choose_devices(options.devices)
     valid_rows = held_out(folders, digits.x_train)
-    pictures = {"valid": digits.x_train[valid_rows], "test": digits.x_test}
-    views: dict[str, list[np.ndarray]] = {"valid": [], "test": []}
+    pictures = np.concatenate([digits.x_test, digits.x_train[valid_rows]])
+    members = []
     for trained_run, folder in zip(runs, folders, strict=True):
-        for name, log_probs in tta(trained_run, pictures, views=options.views, devices=devices).items():
-            views[name].append(log_probs)
+        members.append(tta(trained_run, {"all": pictures}, views=options.views, devices=devices)["all"])
         say(f"{folder.name}: predicted")
-    valid, test = (np.stack(views[name]) for name in ("valid", "test"))
+    test, valid = np.split(np.stack(members), [len(digits.x_test)], axis=2)
     inductive = [trained_run.config.pseudo_labels is None for trained_run in runs]
     answers = Answers(folders, inductive, valid, digits.y_train[valid_rows], test, digits.y_test, trained_rows)
     weights = np.full(len(runs), 1 / len(runs))

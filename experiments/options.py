@@ -4,7 +4,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -28,6 +28,10 @@ class Options:
     """Folder of the results; checkpoints/PRESET-DATA unless given. Started again on it, an experiment goes on."""
     seed: int = 0
     """Of the first networks and of the validation rows."""
+    seeds: int | None = None
+    """Networks of each family, each from a seed of its own: the preset's unless given."""
+    students: tuple[str, ...] | None = None
+    """Families to train once more, on pseudo-labels too: the preset's unless given."""
     devices: int | None = None
     """How many devices to use: all unless given."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -78,7 +82,7 @@ def open_job(options: Options) -> Job:
 
     devices = choose_devices(options.devices)
     accelerator = devices[0].platform != "cpu"
-    preset = recipes.preset(options.preset if options.preset != "auto" else "full" if accelerator else "quick")
+    preset = chosen_preset(options, "full" if accelerator else "quick")
     precision = default_precision(devices) if options.precision == "auto" else options.precision
     out = options.out or Path("checkpoints") / f"{preset.name}-{digits.name}"
     sha256 = data.digest(digits)
@@ -90,6 +94,20 @@ def open_job(options: Options) -> Job:
     where = f"{len(devices)} {devices[0].device_kind} device{'s' if len(devices) > 1 else ''}"
     print(f"preset {preset.name}{why}; data {digits.name}; {where}, {precision}; results in {out}", flush=True)
     return Job(out, preset, digits, sha256, train_rows, valid_rows, devices, precision, options.seed)
+
+
+def chosen_preset(options: Options, default: str) -> Preset:
+    """The preset of that name, or the default where it is auto, with what the command line changes in it."""
+    preset = recipes.preset(default if options.preset == "auto" else options.preset)
+    if options.seeds is not None:
+        if options.seeds < 1:
+            raise InputError("--seeds", f"is {options.seeds}", "give a whole number of at least 1")
+        preset = replace(preset, seeds=options.seeds)
+    if options.students is not None:
+        for family in options.students:
+            preset.recipe(family)
+        preset = replace(preset, students=options.students)
+    return preset
 
 
 def claim(out: Path, settings: dict[str, Any]) -> None:

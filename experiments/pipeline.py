@@ -31,7 +31,8 @@ def main(options: ScoreOptions) -> None:
         train_member(job, folder, family, int(seed))
         predict_member(job, folder)
 
-    choose_pseudo_labels(job)
+    if job.preset.students:
+        choose_pseudo_labels(job)
     for family, folder in zip(job.preset.students, job.students(), strict=True):
         train_member(job, folder, family, job.seed, pseudo_labels=job.out / "pseudo_labels")
         predict_member(job, folder)

@@ -18,7 +18,7 @@ from jaxnets.rows import FILE
 @dataclass(frozen=True, kw_only=True)
 class PublishOptions:
     jobs: tuple[Path, ...]
-    """Folders of finished pipelines, a seed each; the first one's networks are published, no students."""
+    """Folders of finished pipelines; the networks of the first one's first seed are published, no students."""
     out: Path = Path("checkpoints/pretrained")
     """Where to, a folder a family; there must be none of that name."""
 
@@ -64,9 +64,9 @@ def main(options: PublishOptions) -> None:
             raise InputError(job, "holds no report.json", "name the folder of a finished pipeline")
         reports.append(read_json(job / "report.json"))
     for member in reports[0]["members"]:
-        if member["student"]:
-            continue
         family, target = member["family"], options.out / member["family"]
+        if member["student"] or member["seed"] != reports[0]["seed"]:
+            continue
         publish(options.jobs[0] / "members" / f"{family}-{member['seed']}", target, results(reports, family))
         say(f"{target}: {sum(path.stat().st_size for path in target.iterdir()) / 2**20:.1f} MiB")
 

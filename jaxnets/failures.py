@@ -93,7 +93,7 @@ def draw_disagreement(path: Path, names: list[str], members: np.ndarray, labels:
     side = 2.4 + 0.55 * len(names)
     figure = Figure(figsize=(side + 0.6, side), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(counts, cmap="Blues")
+    axes.imshow(counts, cmap="Blues", vmin=0)
     for (row, column), count in np.ndenumerate(counts):
         color = "white" if count > 0.6 * counts.max() else "black"
         weight = "bold" if row == column else "normal"

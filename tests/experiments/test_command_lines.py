@@ -9,7 +9,7 @@ import pytest
 import experiments
 from experiments import evaluate, pipeline, predict, train
 from experiments.evaluate import EvaluateOptions, ScoreOptions
-from experiments.options import Options, claim, run
+from experiments.options import Options, chosen_preset, claim, run
 from experiments.train import TrainOptions
 from jaxnets import recipes
 from jaxnets.config import to_json
@@ -114,6 +114,19 @@ def test_a_job_is_claimed_again_with_the_same_settings_only(tmp_path):
     claim(tmp_path, settings)
     with pytest.raises(InputError, match="another seed"):
         claim(tmp_path, settings | {"seed": 1})
+
+
+def test_the_command_line_changes_seeds_and_students():
+    changed = chosen_preset(Options(seeds=2, students=("senet", "resnet")), "smoke")
+    assert changed == replace(recipes.smoke(), seeds=2, students=("senet", "resnet"))
+    assert chosen_preset(Options(students=()), "quick").students == ()
+    assert chosen_preset(Options(preset="full"), "quick") == recipes.full()
+
+
+@pytest.mark.parametrize(("wrong", "words"), [({"seeds": 0}, "--seeds: is 0"), ({"students": ("vgg",)}, "'vgg'")])
+def test_impossible_seeds_and_students_are_refused(wrong, words):
+    with pytest.raises(InputError, match=words):
+        chosen_preset(Options(**wrong), "smoke")
 
 
 def test_a_batch_that_does_not_divide_writes_nothing(refused, tmp_path, monkeypatch):

@@ -206,3 +206,15 @@ def test_no_network_is_scored_on_what_it_was_trained_on(published, score, tmp_pa
     assert not (tmp_path / "job").exists()
     report = score(published[:1], data=str(leaky), allow_trained_rows=True)
     assert 300 < report["trained_rows_scored"] <= 400
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_a_network_that_does_not_say_what_it_was_trained_on_is_not_scored(published, score, tmp_path):
+    silent = tmp_path / "silent"
+    shutil.copytree(published[0], silent)
+    (silent / "train_rows.npy").unlink()
+    with pytest.raises(InputError, match="does not say which images it was trained on"):
+        score([silent])
+    report = score([silent], allow_trained_rows=True)
+    assert report["valid_rows"] == 0
+    assert report["members"][0]["valid_accuracy"] is report["ensemble"]["temperature"] is None
