@@ -17,7 +17,14 @@ def draw_failures(
 ) -> None:
     """Leaves confusion, missed, members, disagreement and, where there is a temperature, reliability.png in `out`, and
     mistakes.csv. images (T, H, W, C) uint8, weights (M,); the answers have test labels."""
-    from jaxnets.failures import draw_disagreement, draw_members, draw_missed, draw_reliability
+    from jaxnets.failures import (
+        disagreement,
+        draw_disagreement,
+        draw_members,
+        draw_missed,
+        draw_reliability,
+        subset_errors,
+    )
     from jaxnets.inference.ensemble import combine
     from jaxnets.report import confusion_counts, draw_confusion
 
@@ -27,8 +34,8 @@ def draw_failures(
     counts = confusion_counts(labels, together.argmax(-1), together.shape[-1])
     draw_confusion(out / "confusion.png", counts)
     draw_missed(out / "missed.png", images[..., 0], labels, members, together, DISPUTED if data == "mnist" else set())
-    draw_members(out / "members.png", members, labels)
-    draw_disagreement(out / "disagreement.png", names, members, labels)
+    draw_members(out / "members.png", subset_errors(members, labels), len(labels))
+    draw_disagreement(out / "disagreement.png", names, disagreement(members, labels))
     if temperature is not None:
         draw_reliability(out / "reliability.png", together, labels, temperature)
     write_mistakes(out / "mistakes.csv", names, labels, members, together)

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jaxnets.inference.calibrate import apply_temperature, calibration_error
-from jaxnets.inference.ensemble import accuracy, combine
+from jaxnets.inference.ensemble import combine
 from jaxnets.report import grid, save
 
 PANELS = 80
@@ -64,32 +64,43 @@ def draw_reliability(path: Path, log_probs: np.ndarray, labels: np.ndarray, temp
     save(figure, path)
 
 
-def draw_members(path: Path, members: np.ndarray, labels: np.ndarray) -> None:
-    """Errors against the number of networks: every subset of the members (M, T, K) a dot, their mean a line."""
+def subset_errors(members: np.ndarray, labels: np.ndarray, *, most: int = 60) -> list[list[int]]:
+    """members (M, T, K), labels (T,) -> for 1 to M networks, the errors of each choice of so many, or of `most` drawn
+    ones."""
+    rng = np.random.default_rng(0)
+    errors = []
+    for size in range(1, len(members) + 1):
+        subsets = list(itertools.combinations(range(len(members)), size))
+        if len(subsets) > most:
+            subsets = [subsets[place] for place in np.sort(rng.choice(len(subsets), most, replace=False))]
+        errors.append([int((combine(members[list(subset)]).argmax(-1) != labels).sum()) for subset in subsets])
+    return errors
+
+
+def draw_members(path: Path, errors: list[list[int]], images: int) -> None:
+    """Errors among so many images against the number of networks: a dot a choice of them, their mean a line."""
     figure = Figure(figsize=(6, 3.8), layout="constrained")
     axes = figure.subplots()
-    sizes = range(1, len(members) + 1)
-    rng = np.random.default_rng(0)
-    means = []
-    for size in sizes:
-        subsets = list(itertools.combinations(range(len(members)), size))
-        if len(subsets) > 60:
-            subsets = [subsets[place] for place in rng.choice(len(subsets), 60, replace=False)]
-        errors = [round((1 - accuracy(combine(members[list(subset)]), labels)) * len(labels)) for subset in subsets]
-        axes.scatter(np.full(len(errors), size), errors, s=22, color="tab:blue", alpha=0.4, linewidths=0)
-        means.append(np.mean(errors))
-    axes.plot(sizes, means, color="tab:blue", label="mean of the subsets")
-    axes.set(xlabel="networks averaged", ylabel=f"errors of {len(labels):,}", xticks=list(sizes))
+    sizes = range(1, len(errors) + 1)
+    for size, counts in zip(sizes, errors, strict=True):
+        axes.scatter(np.full(len(counts), size), counts, s=22, color="tab:blue", alpha=0.4, linewidths=0)
+    axes.plot(sizes, [np.mean(counts) for counts in errors], color="tab:blue", label="mean")
+    axes.set(xlabel="networks averaged; a dot each choice", ylabel=f"errors of {images:,}", xticks=list(sizes))
     axes.grid(axis="y", alpha=0.3)
     axes.legend(fontsize=8)
     save(figure, path)
 
 
-def draw_disagreement(path: Path, names: list[str], members: np.ndarray, labels: np.ndarray) -> None:
-    """How many images two members (M, T, K) answer differently; on the diagonal, how many each has wrong."""
+def disagreement(members: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """members (M, T, K), labels (T,) -> counts (M, M): how many images two members answer differently; on the diagonal,
+    how many each has wrong."""
     answers = members.argmax(-1)
     counts = (answers[:, None] != answers[None]).sum(-1)
     np.fill_diagonal(counts, (answers != labels).sum(-1))
+    return counts
+
+
+def draw_disagreement(path: Path, names: list[str], counts: np.ndarray) -> None:
     side = 2.4 + 0.55 * len(names)
     figure = Figure(figsize=(side + 0.6, side), layout="constrained")
     axes = figure.subplots()
