@@ -107,14 +107,16 @@ def combine_views(views: np.ndarray) -> np.ndarray:
 
 
 def ensemble_tests(answers: Answers, weights: np.ndarray) -> dict[str, float | None]:
-    """Test accuracies of the ensemble: as submitted, of the plain pictures, and of the networks that saw no test
-    image."""
-    from jaxnets.inference.ensemble import combine
+    """Test accuracies of the ensemble: as submitted, of the plain pictures, with weights fitted on the validation rows,
+    and of the networks that saw no test image."""
+    from jaxnets.inference.ensemble import combine, fit_weights
 
     members, labels, inductive = combine_views(answers.test), answers.test_labels, np.array(answers.inductive)
+    fitted = fit_weights(combine_views(answers.valid), answers.valid_labels) if len(answers.valid_labels) else None
     return {
         "test_accuracy": share_right(combine(members, weights), labels),
         "plain_test_accuracy": share_right(combine(answers.test[:, 0], weights), labels),
+        "fitted_test_accuracy": None if fitted is None else share_right(combine(members, fitted), labels),
         "inductive_test_accuracy": share_right(combine(members[inductive]), labels) if inductive.any() else None,
     }
 
