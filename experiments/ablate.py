@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from experiments.console import live_line, say, show_table
-from experiments.options import Options, run, start_jax, writable
+from experiments.options import Options, run, start_jax, writable_file
 from experiments.variants import Variant, trainer, variants
 from jaxnets import data, recipes
 from jaxnets.config import to_json
@@ -23,7 +23,8 @@ from jaxnets.files import atomic_file
 if TYPE_CHECKING:
     import pandas as pd
 
-KEY = ["data", "family", "change", "recipe", "folds", "fold", "seed"]
+KEY = ["data", "data_sha256", "precision", "family", "change", "recipe", "folds", "fold", "seed"]
+NUMBERS = ["folds", "fold", "seed", "epochs", "valid_rows", "errors", "errors_live_statistics", "errors_last"]
 ERRORS = ["errors", "errors_live_statistics", "errors_last"]
 
 
@@ -46,7 +47,7 @@ class AblateOptions:
     devices: int | None = None
     """How many devices to use: all unless given."""
     out: Path = Path("checkpoints/ablate.csv")
-    """The CSV. What stands in it already is not trained again."""
+    """The CSV. What stands in it already is not trained again. Commands that run side by side need one each."""
 
 
 def chosen(options: AblateOptions) -> dict[str, Variant]:
@@ -65,38 +66,36 @@ def fold_rows(labels: np.ndarray, folds: int) -> list[tuple[np.ndarray, np.ndarr
     """labels (N,) -> rows to train on, as many in every fold, and rows to validate on."""
     from sklearn.model_selection import StratifiedKFold
 
+    rarest = int(np.unique(labels, return_counts=True)[1].min())
+    if not 2 <= folds <= rarest:
+        raise InputError("--folds", f"is {folds}", f"give 2 to {rarest}, the rows of the rarest class")
     parts = list(StratifiedKFold(folds, shuffle=True, random_state=0).split(labels, labels))
     rows = min(len(train) for train, _ in parts)
     return [(train[:rows], valid) for train, valid in parts]
 
 
 def read_lines(path: Path) -> "pd.DataFrame":
-    """What was measured before; InputError if the file holds something else."""
+    """What was measured before; InputError if the file holds something else, or less than whole lines."""
     import pandas as pd
 
-    columns = [*KEY, "epochs", "valid_rows", *ERRORS]
+    columns = list(dict.fromkeys([*KEY, *NUMBERS]))
     if not path.is_file():
         return pd.DataFrame(columns=columns)
     try:
-        return pd.read_csv(path, dtype={"recipe": str})[columns]
+        lines = pd.read_csv(path, dtype=str)[columns]
+        return lines.astype(dict.fromkeys(NUMBERS, int)).drop_duplicates(KEY)
     except (ValueError, KeyError) as error:
-        raise InputError(path, f"is no table of ablations ({error})", "delete it, or give another --out") from error
+        problem = " ".join(str(error).split())
+        raise InputError(path, f"is no table of ablations ({problem})", "delete it, or give another --out") from error
 
 
-def keys(options: AblateOptions, name: str, variant: Variant) -> Iterator[dict[str, Any]]:
+def keys(options: AblateOptions, facts: dict[str, str], name: str, variant: Variant) -> Iterator[dict[str, Any]]:
     """What identifies each training of a variant."""
     text = json.dumps([to_json(variant.recipe), variant.stretch, variant.calm], sort_keys=True)
+    recipe = {"change": name, "recipe": hashlib.sha256(text.encode()).hexdigest()[:8]}
     for seed in range(options.seeds):
         for fold in range(options.folds):
-            yield {
-                "data": options.data,
-                "family": options.family,
-                "change": name,
-                "recipe": hashlib.sha256(text.encode()).hexdigest()[:8],
-                "folds": options.folds,
-                "fold": fold,
-                "seed": seed,
-            }
+            yield facts | {"family": options.family} | recipe | {"folds": options.folds, "fold": fold, "seed": seed}
 
 
 def measure(options: AblateOptions, work: dict[str, Variant], digits: data.Digits) -> "pd.DataFrame":
@@ -104,30 +103,33 @@ def measure(options: AblateOptions, work: dict[str, Variant], digits: data.Digit
     import pandas as pd
 
     from jaxnets.devices import choose_devices, default_precision
+    from jaxnets.training.parallel import check_batch
 
-    lines = read_lines(options.out)
+    lines, folds = read_lines(options.out), fold_rows(digits.y_train, options.folds)
     devices = choose_devices(options.devices)
-    folds = fold_rows(digits.y_train, options.folds)
-    wanted = {name: list(keys(options, name, variant)) for name, variant in work.items()}
-    all_keys = pd.DataFrame([key for name in work for key in wanted[name]])
-    done = lambda key: bool((lines[KEY] == pd.Series(key)[KEY]).all(axis=1).any())
+    for variant in work.values():
+        check_batch(variant.recipe.training.batch_size, len(folds[0][0]), devices)
+    facts = {"data": options.data, "data_sha256": data.digest(digits)[:8], "precision": default_precision(devices)}
+    wanted = {name: list(keys(options, facts, name, variant)) for name, variant in work.items()}
+    identity = lambda key: tuple(map(str, (key[column] for column in KEY)))
+    done = {identity(line) for line in lines.to_dict("records")}
     for name, variant in work.items():
-        missing = [key for key in wanted[name] if not done(key)]
+        missing = [key for key in wanted[name] if identity(key) not in done]
         if not missing:
             continue
-        epochs = variant.recipe.training.epochs
-        train = trainer(variant, digits, len(folds[0][0]), devices, default_precision(devices))
+        train = trainer(variant, digits, len(folds[0][0]), devices, facts["precision"])
         for key in missing:
             label = f"{name}, fold {key['fold'] + 1} of {options.folds}, seed {key['seed']}"
             with live_line() as show:
                 train_rows, valid_rows = folds[key["fold"]]
                 errors = train(key["seed"], train_rows, valid_rows, partial(progress, show, label))
                 show(f"{label}: {errors['errors']} of {len(valid_rows):,} wrong", keep=True)
-            line = pd.DataFrame([key | {"epochs": epochs, "valid_rows": len(valid_rows)} | errors])
+            sizes = {"epochs": variant.recipe.training.epochs, "valid_rows": len(valid_rows)}
+            line = pd.DataFrame([key | sizes | errors])
             lines = pd.concat([lines, line]) if len(lines) else line
             with atomic_file(options.out) as draft:
                 lines.to_csv(draft, index=False)
-    return lines.merge(all_keys, on=KEY)
+    return lines.merge(pd.DataFrame([key for name in work for key in wanted[name]]), on=KEY)
 
 
 def progress(show: Callable[..., None], label: str, epoch: int, step: int) -> None:
@@ -135,11 +137,13 @@ def progress(show: Callable[..., None], label: str, epoch: int, step: int) -> No
 
 
 class Row(NamedTuple):
-    """A change's validation error, mean and standard error over n trainings in per cent, and how much that is above
-    the recipe's on the same folds and seeds; `p` is of the paired t-test."""
+    """A change's validation error in per cent, the mean of k folds, and how much that is above the recipe's on the same
+    folds and seeds. Networks of different folds were trained on much the same rows, so the standard errors are the
+    corrected ones of Nadeau and Bengio 2003; `p` is of the paired t-test with them, after Holm 1979 for all
+    changes of the table together."""
 
     change: str
-    n: int
+    trainings: int
     error: float
     error_se: float
     above: float = 0.0
@@ -147,25 +151,41 @@ class Row(NamedTuple):
     p: float = math.nan
 
 
+def corrected(values: np.ndarray) -> float:
+    """values (k,), one a fold -> the standard error of their mean, folds sharing their training rows; NaN for one."""
+    folds = len(values)
+    return float(values.std(ddof=1) * np.sqrt(1 / folds + 1 / (folds - 1))) if folds > 1 else math.nan
+
+
 def summarise(lines: "pd.DataFrame") -> list[Row]:
     """A row a change in the order of the lines, then what the recipe's own trainings say of averaging."""
-    from scipy.stats import sem, ttest_rel
+    from scipy.stats import t
 
-    per_cent = lambda part, column: (100 * part[column] / part["valid_rows"]).to_numpy(float)
-    ordered = lines.sort_values(["seed", "fold"], kind="stable")
-    recipe = ordered[ordered["change"] == "recipe"]
-    cases = [(name, ordered[ordered["change"] == name], "errors") for name in lines["change"].unique()]
+    def by_fold(part: "pd.DataFrame", column: str) -> np.ndarray:
+        share = 100 * part[column].astype(float) / part["valid_rows"].astype(float)
+        return share.groupby(part["fold"].astype(int)).mean().to_numpy()
+
+    recipe = lines[lines["change"] == "recipe"]
+    base = by_fold(recipe, "errors")
+    cases = [(name, lines[lines["change"] == name], "errors") for name in lines["change"].unique()]
     cases += [("averaged weights, live statistics", recipe, ERRORS[1]), ("last weights", recipe, ERRORS[2])]
     rows = []
     for name, part, column in cases:
-        errors, base = per_cent(part, column), per_cent(recipe, "errors")
-        row = Row(name, len(errors), errors.mean(), sem(errors) if len(errors) > 1 else math.nan)
-        above = errors - base
-        if len(errors) > 1:
-            row = row._replace(above=above.mean(), above_se=sem(above))
-        if row.above_se > 1e-9:  # with equal differences there is nothing to test
-            row = row._replace(p=float(ttest_rel(errors, base).pvalue))
-        rows.append(row)
+        errors = by_fold(part, column)
+        above, spread = errors - base, corrected(errors - base)
+        row = Row(name, len(part), errors.mean(), corrected(errors), above.mean(), spread)
+        # With equal differences there is nothing to test.
+        rows.append(row._replace(p=float(2 * t.sf(abs(row.above) / spread, len(above) - 1))) if spread > 1e-9 else row)
+    return holm(rows)
+
+
+def holm(rows: list[Row]) -> list[Row]:
+    """The rows with p made larger, so that the chance of any false alarm among them stays below the level."""
+    order = sorted((row.p, place) for place, row in enumerate(rows) if not math.isnan(row.p))
+    rows, least = list(rows), 0.0
+    for rank, (p, place) in enumerate(order):
+        least = max(least, min(1.0, p * (len(order) - rank)))
+        rows[place] = rows[place]._replace(p=least)
     return rows
 
 
@@ -174,17 +194,16 @@ def show(options: AblateOptions, lines: "pd.DataFrame") -> None:
     for row in summarise(lines):
         above = "" if row.change == "recipe" else f"{row.above:+.3f} ± {row.above_se:.3f}"
         p = "" if math.isnan(row.p) else f"{row.p:.3f}"
-        cells.append([row.change, f"{row.n}", f"{row.error:.3f} ± {row.error_se:.3f}", above, p])
+        cells.append([row.change, f"{row.trainings}", f"{row.error:.3f} ± {row.error_se:.3f}", above, p])
     title = f"{options.family} of {options.preset} on {options.data}: validation error, %, mean ± standard error"
     show_table(title, ["change", "n", "error", "above the recipe", "p"], cells)
 
 
 def main(options: AblateOptions) -> None:
-    for name, value, least in (("folds", options.folds, 2), ("seeds", options.seeds, 1)):
-        if value < least:
-            raise InputError(f"--{name}", f"is {value}", f"give a whole number of at least {least}")
+    if options.seeds < 1:
+        raise InputError("--seeds", f"is {options.seeds}", "give a whole number of at least 1")
     work = chosen(options)
-    writable(options.out.parent)
+    writable_file(options.out)
     digits = data.load(options.data)
     start_jax(Options())
     show(options, measure(options, work, digits))

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from experiments.console import percent, say, show_table
-from experiments.options import run, writable
+from experiments.options import run, writable_file
 from jaxnets import data
 from jaxnets.errors import InputError
 from jaxnets.files import write_json
@@ -38,8 +38,8 @@ class BenchmarkOptions:
     """Of each training of scratch's network."""
     threads: int | None = None
     """Of every library for scratch's network; unless given, scratch takes one and the others what they choose."""
-    data: str = "mnist"
-    """mnist, or digits for a try."""
+    data: Literal["mnist", "digits"] = "mnist"
+    """digits for a try."""
     out: Path = Path("checkpoints/benchmark.json")
     """The figures: one file a part, named after this one."""
 
@@ -65,6 +65,7 @@ def time_families(options: BenchmarkOptions, digits: data.Digits) -> dict[str, A
     for family in options.families:
         results[family] = race(family, race_settings(options), digits, libraries)
         show_family(family, results[family])
+        save(options, "families", results)
     return results
 
 
@@ -145,16 +146,21 @@ def main(options: BenchmarkOptions) -> None:
             raise InputError(f"--{name}", f"is {value}", "give a whole number of at least 1")
     for family in options.families:
         preset(options.preset).recipe(family)
-    writable(options.out.parent)
+    writable_file(options.out)
     digits = data.load(options.data)
     for part in options.parts:
         say(f"{part} ...")
         result = PARTS[part](options, digits)
-        report = {"settings": settings(options), "python": platform.python_version(), "packages": packages()}
-        name = f"{part}-{options.preset}" if part == "families" else part
-        path = options.out.with_stem(f"{options.out.stem}-{name}")
-        write_json(path, report | {"results": result})
-        say(f"{path}")
+        say(f"{save(options, part, result)}")
+
+
+def save(options: BenchmarkOptions, part: str, results: dict[str, Any]) -> Path:
+    """Writes a part's figures, families one after the other -> where."""
+    report = {"settings": settings(options), "python": platform.python_version(), "packages": packages()}
+    name = f"{part}-{options.preset}" if part == "families" else part
+    path = options.out.with_stem(f"{options.out.stem}-{name}")
+    write_json(path, report | {"results": results})
+    return path
 
 
 def settings(options: BenchmarkOptions) -> dict[str, Any]:
@@ -163,4 +169,4 @@ def settings(options: BenchmarkOptions) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run(main, BenchmarkOptions)
+    run(main, BenchmarkOptions, resumes=False)

@@ -10,7 +10,7 @@ from experiments.options import Job, Options, open_job, run
 from experiments.predict import read_log_probs, trained
 from experiments.scores import combine_views, summarise
 from jaxnets.data import write_submission
-from jaxnets.files import atomic_folder, read_json, write_json
+from jaxnets.files import atomic_folder, read_json, remove, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +20,14 @@ class EnsembleOptions(Options):
 
 
 def combine_members(job: Job, folders: list[Path], *, fit_weights: bool = False) -> None:
-    """Leaves ensemble/ with log_probs_valid.npz, log_probs_test.npz (N, K) and summary.json, and submission.csv."""
+    """Leaves ensemble/ with log_probs_valid.npz, log_probs_test.npz (N, K) and summary.json, and submission.csv. If
+    they were made of other networks or weights, they are made anew."""
     folder = job.out / "ensemble"
+    made = {"members": [member.name for member in folders], "fitted_weights": fit_weights}
+    summary = read_json(folder / "summary.json") if (folder / "summary.json").is_file() else {}
+    if any(summary.get(key) != value for key, value in made.items()):
+        for path in (folder, job.out / "submission.csv", job.out / "report.json"):
+            remove(path)
     if not folder.is_dir():
         from jaxnets.inference.ensemble import combine
         from jaxnets.inference.ensemble import fit_weights as fitted
@@ -32,8 +38,8 @@ def combine_members(job: Job, folders: list[Path], *, fit_weights: bool = False)
         with atomic_folder(folder) as draft:
             np.savez(draft / "log_probs_valid.npz", log_probs=combine(valid, weights))
             np.savez(draft / "log_probs_test.npz", log_probs=combine(test, weights))
-            names = {"members": [folder.name for folder in folders], "weights": weights.tolist()}
-            write_json(draft / "summary.json", names | summarise(views["valid"], weights, job.valid_labels()))
+            summary = summarise(views["valid"], weights, job.valid_labels())
+            write_json(draft / "summary.json", made | {"weights": weights.tolist()} | summary)
     if not (job.out / "submission.csv").is_file():
         with np.load(folder / "log_probs_test.npz") as file:
             write_submission(job.out / "submission.csv", file["log_probs"].argmax(axis=-1))

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 
 from experiments.console import percent, say
-from experiments.failures import draw_failures
-from experiments.options import Job, Options, open_job, run, start_jax, writable
-from experiments.predict import read_log_probs, trained
+from experiments.failures import draw_failures, short_names
+from experiments.options import Job, Options, open_job, run, start_jax, writable_file
+from experiments.predict import read_log_probs
 from experiments.scores import Answers, check_rows, describe_members, ensemble_tests, show, summarise
 from jaxnets import data
 from jaxnets.errors import InputError
@@ -35,17 +35,18 @@ class EvaluateOptions(ScoreOptions):
     """Of each image, for pretrained networks and runs."""
 
 
-def evaluate(job: Job, folders: list[Path], test_labels: np.ndarray | None, *, allowed: bool = False) -> dict[str, Any]:
-    """-> the report of a job; pictures of its mistakes are left beside it. Test accuracies are None where the data has
-    no test labels."""
+def evaluate(job: Job, test_labels: np.ndarray | None, *, allowed: bool = False) -> dict[str, Any]:
+    """-> the report of a job's ensemble; pictures of its mistakes are left beside it. Test accuracies are None where
+    the data has no test labels."""
     summary_path = job.out / "ensemble" / "summary.json"
     if not summary_path.is_file():
         raise InputError(summary_path, "is missing", "run experiments.ensemble or the pipeline first")
+    summary = read_json(summary_path)
+    folders = [job.out / "members" / name for name in summary["members"]]
     trained_rows = 0 if test_labels is None else check_rows(folders, job.digits.x_test, allowed=allowed)
     inductive = [folder in job.teachers() for folder in folders]
     valid, test = (read_log_probs(folders, name) for name in ("valid", "test"))
     answers = Answers(folders, inductive, valid, job.valid_labels(), test, test_labels, trained_rows)
-    summary = read_json(summary_path)
     pseudo_path = job.out / "pseudo_labels" / "summary.json"
     facts = {
         "data": job.digits.name,
@@ -84,24 +85,14 @@ def evaluate_runs(options: EvaluateOptions, out: Path) -> dict[str, Any]:
     """-> the report of pretrained networks or of any runs' folders, on the test rows of the data."""
     from jaxnets.devices import choose_devices
     from jaxnets.inference.tta import tta
-    from jaxnets.models.weights import PRETRAINED
-    from jaxnets.runs import open_run
 
-    families = [path.parent.name for path in sorted(PRETRAINED.glob("*/config.json"))]
-    wanted = families if options.pretrained == "all" else [options.pretrained] if options.pretrained else []
-    folders = [*(PRETRAINED / name for name in wanted), *options.runs]
-    if not folders:
-        raise InputError(PRETRAINED, "holds no networks", "clone the repository, which has them, or give --runs")
-    runs = [open_run(folder) for folder in folders]
     digits = data.load(options.data, options.data_path)
     if digits.y_test is None:
         raise InputError(f"data {options.data}", "has no test labels", "score the networks on mnist, for instance")
-    shapes = {run.config.image_shape for run in runs}
-    if shapes != {digits.x_test.shape[1:]}:
-        problem = f"has images of {digits.x_test.shape[1:]}, the networks want {' and '.join(map(str, shapes))}"
-        raise InputError(f"data {options.data}", problem, "name the data that they were trained on")
+    folders = named_runs(options)
+    runs = open_runs(folders, digits)
     trained_rows = check_rows(folders, digits.x_test, allowed=options.allow_trained_rows)
-    writable(out)
+    writable_file(out / "report.json")
     start_jax(options)
     devices = choose_devices(options.devices)
     valid_rows = held_out(folders, digits.x_train)
@@ -114,17 +105,48 @@ def evaluate_runs(options: EvaluateOptions, out: Path) -> dict[str, Any]:
     inductive = [trained_run.config.pseudo_labels is None for trained_run in runs]
     answers = Answers(folders, inductive, valid, digits.y_train[valid_rows], test, digits.y_test, trained_rows)
     weights = np.full(len(runs), 1 / len(runs))
-    names = {"members": [folder.name for folder in folders], "weights": weights.tolist()}
+    names = {"members": short_names(folders), "fitted_weights": False, "weights": weights.tolist()}
     facts = {
         "data": digits.name,
         "preset": "pretrained" if options.pretrained else "runs",
-        "precision": "float32",
+        "precision": " and ".join(sorted({trained_run.config.precision for trained_run in runs})),
         "seed": None,
         "train_rows": len(digits.x_train) - len(valid_rows),
         "pseudo_labels": None,
     }
     summary = names | summarise(valid, weights, answers.valid_labels)
     return report_of(answers, facts, summary, digits.x_test, devices, out)
+
+
+def named_runs(options: EvaluateOptions) -> list[Path]:
+    """The folders that the command line names; InputError if there are none."""
+    from jaxnets.models.weights import PRETRAINED
+
+    known = [path.parent.name for path in sorted(PRETRAINED.glob("*/config.json"))]
+    families = known if options.pretrained == "all" else [options.pretrained] if options.pretrained else []
+    folders = [*(PRETRAINED / family for family in families), *options.runs]
+    if not folders or not set(families) <= set(known):
+        problem = f"holds {', '.join(known) or 'no networks'}, not {options.pretrained}"
+        fix = "name trained networks with --runs, or put some there with experiments.publish"
+        raise InputError(PRETRAINED, problem, fix)
+    return folders
+
+
+def open_runs(folders: list[Path], digits: data.Digits) -> list[Any]:
+    """The trained networks; InputError, before anything is computed, where one does not suit the data."""
+    from jaxnets.runs import open_run
+    from jaxnets.training.fit import read_history
+
+    runs = []
+    here = (*digits.x_test.shape[1:], digits.num_classes)
+    for folder in folders:
+        runs.append(open_run(folder))
+        wanted = (*runs[-1].config.image_shape, runs[-1].config.num_classes)
+        if wanted != here:
+            problem = f"is for images and classes of {wanted}, the data {digits.name} has {here}"
+            raise InputError(folder, problem, "leave it out, or name the data that it was trained on")
+        read_history(folder)
+    return runs
 
 
 def held_out(folders: list[Path], images: np.ndarray) -> np.ndarray:
@@ -141,7 +163,11 @@ def main(options: EvaluateOptions) -> None:
     if not options.pretrained and not options.runs:
         job = open_job(options)
         test_labels = data.load(options.data, options.data_path).y_test
-        show(evaluate(job, trained(job), test_labels, allowed=options.allow_trained_rows))
+        path = job.out / "report.json"
+        report = evaluate(job, test_labels, allowed=options.allow_trained_rows)
+        before = read_json(path) if path.is_file() else {"total_seconds": None, "resumed": True}
+        write_json(path, report | {key: before[key] for key in ("total_seconds", "resumed")})
+        show(report)
         return
     if options.views < 1:
         raise InputError("--views", f"is {options.views}", "give a whole number of at least 1")

@@ -30,7 +30,7 @@ def draw_failures(
 
     members, labels = combine_views(answers.test), np.asarray(answers.test_labels)
     together = combine(members, weights)
-    names = [folder.name for folder in answers.folders]
+    names = short_names(answers.folders)
     counts = confusion_counts(labels, together.argmax(-1), together.shape[-1])
     draw_confusion(out / "confusion.png", counts)
     draw_missed(out / "missed.png", images[..., 0], labels, members, together, DISPUTED if data == "mnist" else set())
@@ -39,6 +39,13 @@ def draw_failures(
     if temperature is not None:
         draw_reliability(out / "reliability.png", together, labels, temperature)
     write_mistakes(out / "mistakes.csv", names, labels, members, together)
+
+
+def short_names(folders: list[Path]) -> list[str]:
+    """Each folder's last name, or as much of its path as tells it from the others."""
+    parts = [folder.resolve().parts for folder in folders]
+    length = next(n for n in range(1, 99) if len({part[-n:] for part in parts}) == len(set(parts)))
+    return ["/".join(part[-length:]) for part in parts]
 
 
 def write_mistakes(path: Path, names: list[str], labels: np.ndarray, members: np.ndarray, together: np.ndarray) -> None:

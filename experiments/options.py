@@ -133,6 +133,13 @@ def writable(folder: Path) -> None:
         raise InputError(folder, f"cannot be written ({error.strerror})", "give another folder") from error
 
 
+def writable_file(path: Path) -> None:
+    """InputError, before any work is done, if no file can be written at `path`."""
+    if path.is_dir():
+        raise InputError(path, "is a folder", "give the name of a file")
+    writable(path.parent)
+
+
 def read_job(path: Path) -> dict[str, Any]:
     try:
         job = read_json(path)
@@ -152,8 +159,9 @@ def start_jax(options: Options) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
-def run(main: Callable[[Any], None], options: type) -> None:
-    """Parses the command line into `options` and calls `main`; a person's mistake ends in one line and exit code 2."""
+def run(main: Callable[[Any], None], options: type, *, resumes: bool = True) -> None:
+    """Parses the command line into `options` and calls `main`; a person's mistake ends in one line and exit code 2.
+    `resumes` says whether the same command would go on from where it was interrupted."""
     import tyro
 
     try:
@@ -163,5 +171,6 @@ def run(main: Callable[[Any], None], options: type) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted: what was saved is kept, and the same command goes on from there", file=sys.stderr)
+        what = "the same command goes on from there" if resumes else "the same command begins anew"
+        print(f"interrupted: what was saved is kept, and {what}", file=sys.stderr)
         sys.exit(130)

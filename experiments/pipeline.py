@@ -41,7 +41,7 @@ def main(options: ScoreOptions) -> None:
     combine_members(job, members)
     path = job.out / "report.json"
     if not path.is_file():
-        report = evaluate(job, members, digits.y_test, allowed=options.allow_trained_rows)
+        report = evaluate(job, digits.y_test, allowed=options.allow_trained_rows)
         write_json(path, report | {"total_seconds": time.perf_counter() - begin, "resumed": resumed})
     report = read_json(path)
     show(report)

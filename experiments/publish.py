@@ -28,8 +28,6 @@ def publish(source: Path, target: Path, result: dict[str, Any]) -> None:
     from jaxnets.models.weights import write_weights
     from jaxnets.runs import open_run
 
-    if target.exists():
-        raise InputError(target, "is there already", "move it away, or give another --out")
     trained = open_run(source)
     with atomic_folder(target) as draft:
         write_weights(draft / "weights.npz", {"params": trained.params, "stats": trained.stats})
@@ -57,18 +55,36 @@ def results(reports: list[dict[str, Any]], family: str) -> dict[str, Any]:
     }
 
 
-def main(options: PublishOptions) -> None:
-    reports = []
-    for job in options.jobs:
+def read_reports(jobs: tuple[Path, ...]) -> list[dict[str, Any]]:
+    """The jobs' reports, all of the same recipes, data and precision but for the seeds; InputError otherwise."""
+    reports, settings = [], []
+    for job in jobs:
         if not (job / "report.json").is_file():
             raise InputError(job, "holds no report.json", "name the folder of a finished pipeline")
         reports.append(read_json(job / "report.json"))
-    for member in reports[0]["members"]:
-        family, target = member["family"], options.out / member["family"]
-        if member["student"] or member["seed"] != reports[0]["seed"]:
-            continue
-        publish(options.jobs[0] / "members" / f"{family}-{member['seed']}", target, results(reports, family))
-        say(f"{target}: {sum(path.stat().st_size for path in target.iterdir()) / 2**20:.1f} MiB")
+        settings.append(read_json(job / "job.json") | {"seed": None})
+        if settings[-1] != settings[0]:
+            raise InputError(job, f"was made with other settings than {jobs[0]}", "publish it by itself")
+        if reports[-1]["trained_rows_scored"]:
+            raise InputError(job, "was scored on rows that its networks were trained on", "score it on other data")
+    members = [member for report in reports for member in report["members"]]
+    if len({(member["family"], member["seed"], member["student"]) for member in members}) < len(members):
+        raise InputError("--jobs", "hold the same network twice", "name each job once, with a seed of its own")
+    return reports
+
+
+def main(options: PublishOptions) -> None:
+    reports = read_reports(options.jobs)
+    first = [member for member in reports[0]["members"] if not member["student"]]
+    families = [member["family"] for member in first if member["seed"] == reports[0]["seed"]]
+    for family in families:
+        if (options.out / family).exists():
+            raise InputError(options.out / family, "is there already", "move it away, or give another --out")
+    for family in families:
+        source = options.jobs[0] / "members" / f"{family}-{reports[0]['seed']}"
+        publish(source, options.out / family, results(reports, family))
+        size = sum(path.stat().st_size for path in (options.out / family).iterdir())
+        say(f"{options.out / family}: {size / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":

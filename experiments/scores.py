@@ -14,7 +14,7 @@ class Answers(NamedTuple):
     """What M trained runs say through V views; without labels of its own a part of the report stays empty.
 
     `inductive` (M,) tells which networks saw no test image; `trained_rows` is how many of the test images any of them
-    was trained on, none unless a person allowed it."""
+    was trained on: none, unless a person allowed it; None if that is not known."""
 
     folders: list[Path]
     inductive: list[bool]
@@ -22,23 +22,23 @@ class Answers(NamedTuple):
     valid_labels: np.ndarray  # (N,)
     test: np.ndarray  # (M, V, T, K)
     test_labels: np.ndarray | None  # (T,)
-    trained_rows: int
+    trained_rows: int | None
 
 
-def check_rows(folders: list[Path], images: np.ndarray, *, allowed: bool) -> int:
-    """-> how many of the images (T, H, W, C) any of the runs was trained on; InputError if that is not `allowed`."""
-    most = 0
+def check_rows(folders: list[Path], images: np.ndarray, *, allowed: bool) -> int | None:
+    """-> how many of the images (T, H, W, C) any of the runs was trained on, None if one does not say; InputError if
+    there are some, or may be, and that is not `allowed`."""
+    seen = np.zeros(len(images), bool)
     for folder in folders:
-        if not (folder / FILE).is_file():
-            problem, count = "does not say which images it was trained on", None
-        else:
-            count = int(was_trained_on(folder, images).sum())
-            problem = f"was trained on {count:,} of the {len(images):,} test images: a score on them means nothing"
-        if count != 0 and not allowed:
+        if allowed and not (folder / FILE).is_file():
+            return None
+        ours = was_trained_on(folder, images)
+        if ours.any() and not allowed:
+            problem = f"was trained on {ours.sum():,} of the {len(images):,} test images: a score on them means nothing"
             fix = "score it on other data, or give --allow-trained-rows, which marks the report"
             raise InputError(folder, problem, fix)
-        most = max(most, count or 0)
-    return most
+        seen |= ours
+    return int(seen.sum())
 
 
 def describe_members(answers: Answers) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """One thing changed at a time: the variants of a recipe that `ablate` compares, and how one of them is trained."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,7 +20,8 @@ CONSTANT = 1000
 
 
 class Variant(NamedTuple):
-    """`stretch` is how many times longer than the training its schedule is; its last `calm` epochs go without MixUp."""
+    """`stretch` is how many times longer than the training its schedule is; its last `calm`
+    epochs, a fifth of them or one, go without MixUp."""
 
     recipe: Recipe
     stretch: int = 1
@@ -39,7 +40,7 @@ def variants(recipe: Recipe) -> dict[str, Variant]:
         made |= {f"no {name}": warped(**{strength: 0.0}), f"{name} x 2": warped(**{strength: 2 * value})}
     made |= {
         "MixUp 0.2": mixed,
-        "MixUp 0.2, last fifth without": mixed._replace(calm=max(1, training.epochs // 5)),
+        "MixUp 0.2 but at the end": mixed._replace(calm=max(1, training.epochs // 5)),
         "smoothing 0": trained(label_smoothing=0.0),
         "smoothing 0.1": trained(label_smoothing=0.1),
         "weight decay 0": trained(weight_decay=0.0),
@@ -50,9 +51,9 @@ def variants(recipe: Recipe) -> dict[str, Variant]:
         "batch x 2": trained(batch_size=training.batch_size * 2),
         "epochs x 2": trained(epochs=training.epochs * 2),
     }
-    if "width" in recipe.sizes:
-        wide: Mapping[str, int] = {**recipe.sizes, "width": recipe.sizes["width"] * 3 // 2}
-        made["width x 1.5"] = Variant(replace(recipe, sizes=wide))
+    widths = {name: size * 3 // 2 for name, size in recipe.sizes.items() if name in ("width", "growth")}
+    if widths:
+        made["width x 1.5"] = Variant(replace(recipe, sizes={**recipe.sizes, **widths}))
     return made
 
 

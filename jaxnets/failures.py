@@ -1,6 +1,7 @@
 """Pictures of where an ensemble fails: what it misses, how sure it is, what more members bring, where they differ."""
 
 import itertools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ def draw_reliability(path: Path, log_probs: np.ndarray, labels: np.ndarray, temp
             )
         axes.plot([0, 1], [0, 1], color="gray", linewidth=1, linestyle=":")
         axes.set(xlabel="confidence, mean of the images of a tenth", xlim=(0, 1.05), ylim=(0, 1.1))
-        axes.set_title(f"{name}: gap {calibration_error(answer, labels):.2%}", fontsize=10)
+        axes.set_title(f"{name}: gap {calibration_error(answer, labels, bins=10):.2%}", fontsize=10)
     figure.axes[0].set_ylabel("share of right answers; beside: images")
     save(figure, path)
 
@@ -70,9 +71,10 @@ def subset_errors(members: np.ndarray, labels: np.ndarray, *, most: int = 60) ->
     rng = np.random.default_rng(0)
     errors = []
     for size in range(1, len(members) + 1):
-        subsets = list(itertools.combinations(range(len(members)), size))
-        if len(subsets) > most:
-            subsets = [subsets[place] for place in np.sort(rng.choice(len(subsets), most, replace=False))]
+        if math.comb(len(members), size) <= most:
+            subsets = list(itertools.combinations(range(len(members)), size))
+        else:  # there may be millions
+            subsets = [tuple(rng.choice(len(members), size, replace=False)) for _ in range(most)]
         errors.append([int((combine(members[list(subset)]).argmax(-1) != labels).sum()) for subset in subsets])
     return errors
 

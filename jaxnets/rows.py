@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxnets.errors import InputError
 from jaxnets.files import atomic_file
 
 FILE = "train_rows.npy"
@@ -24,6 +25,16 @@ def write_rows(folder: Path, images: np.ndarray) -> None:
 
 
 def was_trained_on(folder: Path, images: np.ndarray) -> np.ndarray:
-    """images (N, ...) uint8 -> (N,) whether the run in `folder` was trained on them. FileNotFoundError if it does not
-    say."""
-    return np.isin(hash_rows(images), np.load(folder / FILE, allow_pickle=False))
+    """images (N, ...) uint8 -> (N,) whether the run in `folder` was trained on them. InputError if it does not say."""
+    path = folder / FILE
+    try:
+        with path.open("rb") as file:
+            known = np.load(file, allow_pickle=False)
+        if known.dtype != np.uint64:
+            raise ValueError(f"hashes of type {known.dtype}")
+    except FileNotFoundError as error:
+        problem = "does not say which images it was trained on"
+        raise InputError(folder, problem, "train it again, or give --allow-trained-rows") from error
+    except (ValueError, EOFError, OSError, AttributeError) as error:
+        raise InputError(path, f"is damaged ({error})", "train this run again, or fetch it again") from error
+    return np.isin(hash_rows(images), known)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from jaxnets import data
+from jaxnets.errors import InputError
 from jaxnets.rows import hash_rows, was_trained_on, write_rows
 
 
@@ -30,7 +31,15 @@ def test_it_is_the_pixels_that_count_not_how_they_lie_in_memory(images, tmp_path
 
 
 def test_a_run_that_does_not_say_is_an_error(images, tmp_path):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(InputError, match="does not say which images"):
+        was_trained_on(tmp_path, images)
+
+
+@pytest.mark.parametrize("content", [b"", b"no array", "floats"])
+def test_damaged_hashes_are_told_by_their_file(images, tmp_path, content):
+    path = tmp_path / "train_rows.npy"
+    np.save(path, np.zeros(3)) if content == "floats" else path.write_bytes(content)
+    with pytest.raises(InputError, match=r"train_rows.npy: is damaged"):
         was_trained_on(tmp_path, images)
 
 

@@ -1,5 +1,6 @@
 """jaxnets' own side of the benchmark: the training step, epoch and prediction that its experiments run."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -44,16 +45,17 @@ def build(case: Case) -> tuple[Side, Weights]:
         training = replace(case.training, augmentation=augmentation)
         train_step = make_train_step(graphdef, optimizer, training, precision=case.precision)
         state = replicate(init_state(params, stats, optimizer, seed=0), devices)
-        order = batch_order(len(case.images), training.batch_size, seed=0, epoch=0)[: case.steps]
+        order = lambda epoch: batch_order(len(case.images), training.batch_size, seed=0, epoch=epoch)[: case.steps]
+        epochs = itertools.count()
         # Compiled as for a whole training, which is longer than what is timed of it.
-        epoch = compile_epoch(train_step, devices, state, examples, order, steps=LONG)
+        epoch = compile_epoch(train_step, devices, state, examples, order(0), steps=LONG)
         mapped = jax.pmap(train_step, AXIS, in_axes=(None, 0, 0), out_axes=None, devices=devices)
-        shards = jax.tree.map(lambda array: np.asarray(array)[share(order[0], devices)], examples)
-        flops = mapped.lower(state, shards, share(np.arange(order.shape[1]), devices)).cost_analysis()["flops"]
+        shards = jax.tree.map(lambda array: np.asarray(array)[share(order(0)[0], devices)], examples)
+        flops = mapped.lower(state, shards, share(np.arange(training.batch_size), devices)).cost_analysis()["flops"]
 
         def run() -> None:
             nonlocal state
-            state, _ = jax.block_until_ready(epoch(state, examples, order, lambda steps: None))
+            state, _ = jax.block_until_ready(epoch(state, examples, order(next(epochs)), lambda steps: None))
 
         return run, flops
 
@@ -69,7 +71,8 @@ def build(case: Case) -> tuple[Side, Weights]:
         "tta": lambda: [predict(*there[:2], case.viewed(), view) for view in there[2]],
     }
     probe = case.images[:32].astype(np.float32) / 255
-    answer = lambda params, stats, images: apply(graphdef, params, stats, images, train=True)[0]
+    exact, _, _ = init_arrays(replace(config, precision="float32"), axis_name=AXIS)
+    answer = lambda params, stats, images: apply(exact, params, stats, images, train=True)[0]
     logits = jax.pmap(answer, AXIS, in_axes=(None, None, 0), devices=devices[:1])(params, stats, probe[None])
     facts = {"parameters": count(params), "flops_per_step": flops}
     return Side(works, lambda: device_bytes(devices[0]), facts), Weights(params, stats, probe, np.asarray(logits)[0])
@@ -86,10 +89,16 @@ def limits(precision: str) -> Side:
     precision = default_precision(devices) if precision == "auto" else precision
     side, length = (2048, 2**26) if devices[0].platform == "cpu" else (8192, 2**28)
     matrix, line = jnp.ones((side, side), precision), jnp.ones(length, jnp.float32)
-    product, copy = jax.jit(lambda a: a @ a), jax.jit(lambda a: a + 1)
+    product = jax.jit(lambda a: a @ a)
+    copy = jax.jit(lambda a: a + 1, donate_argnums=0)  # into memory that is there: new pages would be timed as well
+
+    def copied() -> None:
+        nonlocal line
+        line = jax.block_until_ready(copy(line))
+
     works = {
         "product": lambda: jax.block_until_ready(product(matrix)),
-        "copy": lambda: jax.block_until_ready(copy(line)),
+        "copy": copied,
     }
     facts = {
         "platform": devices[0].platform,

@@ -16,12 +16,13 @@ from jaxnets.config import Augmentation
 def build(case: Case, weights: Weights) -> Side:
     keras.utils.set_random_seed(0)
     training = case.training
+    model = build_model(case.family, case.images.shape[1:], **case.sizes)
+    load(model, weights.params, weights.stats)
+    weights.check(np.asarray(model(weights.probe, training=True)), "Keras")
     if case.precision != "float32":
         keras.mixed_precision.set_global_policy(f"mixed_{case.precision}")
-    model = build_model(case.family, **case.sizes)
+        model = build_model(case.family, case.images.shape[1:], **case.sizes)
     load(model, weights.params, weights.stats)
-    if case.precision == "float32":
-        weights.check(np.asarray(model(weights.probe, training=True)), "Keras")
     optimizer = keras.optimizers.AdamW(
         training.learning_rate,
         weight_decay=training.weight_decay,
@@ -46,13 +47,14 @@ def build(case: Case, weights: Weights) -> Side:
 
 
 def bend(image: np.ndarray, strength: Augmentation, rng: np.random.Generator) -> np.ndarray:
-    """image (28, 28, 1): rotation, zoom, shear, shift and Simard's elastic field, on one bilinear read."""
+    """image (H, W, 1), H = W: rotation, zoom, shear, shift and Simard's elastic field, on one bilinear read."""
     angle, slant = np.deg2rad([strength.rotation_degrees, strength.shear_degrees]) * rng.uniform(-1, 1, 2)
     zoom = np.exp(rng.uniform(-1, 1) * np.log1p(strength.zoom))
     matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle) + np.tan(slant), np.cos(angle)]]) / zoom
-    field = np.stack([gaussian_filter(noise, 5) for noise in rng.standard_normal((2, 28, 28))])
+    field = np.stack([gaussian_filter(noise, 5) for noise in rng.standard_normal((2, *image.shape[:2]))])
     field *= strength.elastic_pixels / max(float(field.std()), 1e-9)
     shift = rng.uniform(-1, 1, (2, 1, 1)) * strength.shift_pixels
-    places = np.indices((28, 28)) - 13.5
-    source = np.tensordot(matrix, places, 1) + 13.5 + shift + field
+    middle = (len(image) - 1) / 2
+    places = np.indices(image.shape[:2]) - middle
+    source = np.tensordot(matrix, places, 1) + middle + shift + field
     return map_coordinates(image[..., 0], source, order=1)[..., None].astype(np.float32)

@@ -37,7 +37,8 @@ class Case(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """Where all begin: jaxnets' arrays, and its logits (B, K) for `probe` (B, 28, 28, 1) float32 in training mode."""
+    """Where all begin: jaxnets' arrays, and its float32 logits (B, K) for `probe` (B, H, W, 1) in
+    training mode."""
 
     params: dict[str, Any]
     stats: dict[str, Any]

@@ -106,9 +106,9 @@ def inception(x: KerasTensor, *, width: int = 64, depth: int = 2, stem_stride: i
 FEATURES = {"resnet": resnet, "deep_cnn": deep_cnn, "wide_cnn": wide_cnn, "inception": inception, "senet": senet}
 
 
-def build(family: str, **sizes: Any) -> keras.Model:
-    """images (B, 28, 28, 1) -> logits (B, 10): layers, a mean over the map, a linear head."""
-    images = keras.Input((28, 28, 1))
+def build(family: str, shape: tuple[int, ...], **sizes: Any) -> keras.Model:
+    """images (B, *shape) -> logits (B, 10): layers, a mean over the map, a linear head."""
+    images = keras.Input(shape)
     features = layers.GlobalAveragePooling2D()(FEATURES[family](images, **sizes))
     return keras.Model(images, layers.Dense(10, name="head")(features), name=family)
 

@@ -2,10 +2,12 @@
 
 import multiprocessing
 import os
+import re
 import resource
 import sys
 import time
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from experiments.peers.case import Case, Side, Weights
@@ -61,9 +63,16 @@ def serve(pipe: Connection, library: str, case: Case | str, weights: Weights | N
         begin = time.perf_counter()
         side.works[work]()
         pipe.send(time.perf_counter() - begin)
+    pipe.send({"host_bytes": host_bytes(), "device_bytes": side.device_bytes()})
+
+
+def host_bytes() -> int:
+    """The most memory that this process ever held. Linux' ru_maxrss would begin with the parent's."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1])  # type: ignore[index]
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    host = kilobytes * (1 if sys.platform == "darwin" else 1024)
-    pipe.send({"host_bytes": host, "device_bytes": side.device_bytes()})
+    return kilobytes * (1 if sys.platform == "darwin" else 1024)
 
 
 def open_side(library: str, case: Case | str, weights: Weights | None) -> tuple[Side, Weights | None]:

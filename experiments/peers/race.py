@@ -102,7 +102,8 @@ def race_devices(family: str, settings: Settings, digits: data.Digits) -> dict[s
     machine.close()
     available = machine.facts["devices"] if machine.facts["platform"] != "cpu" else os.cpu_count() or 1
     workers = []
-    for count in (2**power for power in range(available.bit_length())):
+    counts = [2**power for power in range(available.bit_length())]
+    for count in (count for count in counts if case.training.batch_size % (2 * count) == 0):  # whole MixUp pairs
         with forced_cpu_devices(count):
             workers.append(Worker("jaxnets", case._replace(devices=count), name=str(count)))
     seconds = take_turns(workers, ["loop"], settings.rounds)
@@ -116,8 +117,10 @@ def forced_cpu_devices(count: int) -> Iterator[None]:
     """Processes started within see that many devices, if they compute on a CPU."""
     before = os.environ.get("XLA_FLAGS")
     os.environ["XLA_FLAGS"] = f"{before or ''} --xla_force_host_platform_device_count={count}"
-    yield
-    if before is None:
-        del os.environ["XLA_FLAGS"]
-    else:
-        os.environ["XLA_FLAGS"] = before
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["XLA_FLAGS"]
+        else:
+            os.environ["XLA_FLAGS"] = before

@@ -52,8 +52,12 @@ def load_pretrained(name: str, folder: Path = PRETRAINED) -> nnx.Module:
     if not (home / "config.json").is_file():
         known = ", ".join(sorted(path.parent.name for path in folder.glob("*/config.json"))) or "none"
         raise ValueError(f"no pretrained network {name!r} in {folder}, which a clone of the repository has: {known}")
-    config = json.loads((home / "config.json").read_text())
-    sizes = config["recipe"]["sizes"] | {"in_channels": config["image_shape"][-1], "num_classes": config["num_classes"]}
-    graphdef, params, stats = split(nnx.eval_shape(lambda: create_model(config["recipe"]["family"], **sizes)))
+    try:
+        config = json.loads((home / "config.json").read_text())
+        family, sizes = config["recipe"]["family"], config["recipe"]["sizes"]
+        sizes |= {"in_channels": config["image_shape"][-1], "num_classes": config["num_classes"]}
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"{home / 'config.json'} is damaged: {error!r}") from error
+    graphdef, params, stats = split(nnx.eval_shape(lambda: create_model(family, **sizes)))
     arrays = read_weights(home / "weights.npz", {"params": params, "stats": stats})
     return merge(graphdef, **arrays)

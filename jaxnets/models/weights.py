@@ -2,7 +2,6 @@
 
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import jax
 import numpy as np
@@ -34,7 +33,9 @@ def read_weights(path: Path, like: Any) -> Any:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, AttributeError, BadZipFile, EOFError) as error:
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # zipfile and NumPy raise a dozen kinds for a damaged file
         raise ValueError(f"{path} is damaged: {error}") from error
     shapes = lambda tree: {name: (tuple(leaf.shape), np.dtype(leaf.dtype)) for name, leaf in tree.items()}
     if shapes(arrays) != shapes(wanted):

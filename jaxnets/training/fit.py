@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxnets.config import to_json
 from jaxnets.devices import Devices, replicate
+from jaxnets.errors import InputError
 from jaxnets.files import atomic_file, write_json
 from jaxnets.inference.ensemble import accuracy
 from jaxnets.inference.predict import make_predict
@@ -117,6 +118,10 @@ def resume(folder: Path, state: TrainState, steps_per_epoch: int) -> tuple[Train
 
 
 def read_history(folder: Path) -> list[Row]:
-    """The rows of a run's metrics.csv, one an epoch."""
-    with (folder / "metrics.csv").open(newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    """The rows of a run's metrics.csv, one an epoch; InputError where it has none or is damaged."""
+    path = folder / "metrics.csv"
+    try:
+        with path.open(newline="") as file:
+            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(path, f"cannot be read ({error})", "train this run again, or fetch it again") from error

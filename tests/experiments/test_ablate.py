@@ -5,12 +5,13 @@ import pandas as pd
 import pytest
 
 from experiments import ablate
-from experiments.ablate import AblateOptions, fold_rows, main, summarise
+from experiments.ablate import AblateOptions, Row, fold_rows, holm, main, summarise
 from experiments.variants import Variant, trainer, variants
 from jaxnets import data, recipes
 from jaxnets.config import Recipe
 from jaxnets.devices import choose_devices
 from jaxnets.errors import InputError
+from jaxnets.training.schedule import learning_rate
 
 
 @pytest.fixture
@@ -40,11 +41,28 @@ def test_every_variant_changes_one_thing_of_the_recipe():
     known = variants(recipe)
     assert known.pop("recipe") == Variant(recipe)
     assert len(known) == 23
+    flat = lambda variant: {
+        **vars(variant.recipe.training),
+        **vars(variant.recipe.training.augmentation),
+        "augmentation": None,
+        "sizes": variant.recipe.sizes,
+    }
     for name, variant in known.items():
-        assert variant != Variant(recipe), name
-        training = variant.recipe.training
-        changed = [key for key, value in vars(recipe.training).items() if getattr(training, key) != value]
-        assert len(changed) + (variant.recipe.sizes != recipe.sizes) == 1, name
+        changed = [key for key, value in flat(Variant(recipe)).items() if flat(variant)[key] != value]
+        assert len(changed) == (5 if name == "no warps" else 1), name
+    assert known["constant rate"].stretch == 1000
+    assert known["MixUp 0.2 but at the end"] == known["MixUp 0.2"]._replace(calm=1)
+
+
+def test_a_constant_rate_warms_up_as_long_and_stays():
+    variant = variants(recipes.quick().recipe("wide_cnn"))["constant rate"]
+    rate = learning_rate(variant.recipe.training, variant.stretch * 1000)
+    assert [rate(step) for step in (149, 400, 999)] == pytest.approx([3e-3] * 3, rel=0.01)
+    assert rate(50) < 2e-3
+
+
+def test_a_wider_deep_network_grows_faster_too():
+    assert variants(recipes.quick().recipe("deep_cnn"))["width x 1.5"].recipe.sizes["growth"] == 12
 
 
 def test_folds_validate_every_row_once_and_never_train_on_it():
@@ -91,16 +109,36 @@ def test_differences_are_taken_fold_by_fold():
         | {"errors": [1, 2, 3, 5, 3, 2], "errors_live_statistics": [1, 2, 3] * 2, "errors_last": [3, 4, 5] * 2}
     )
     recipe, other, live, last = summarise(lines)
-    assert (recipe.n, recipe.error, recipe.error_se) == (3, 2, pytest.approx(1 / np.sqrt(3)))
+    wider = np.sqrt(1 / 3 + 1 / 2)  # than the spread of a fold
+    assert (recipe.trainings, recipe.error, recipe.error_se) == (3, 2, pytest.approx(wider))
     assert other.above == pytest.approx(4 / 3)
-    assert other.above_se == pytest.approx(1 / 3)
-    assert other.p == pytest.approx(0.0572, abs=1e-4)  # t = 4 with two degrees of freedom
+    assert other.above_se == pytest.approx(wider / np.sqrt(3))
+    assert other.p == pytest.approx(0.127, abs=1e-3)  # t = 2.53 with two degrees of freedom
     assert (live.above, last.above) == (0, 2)
+
+
+def test_seeds_of_a_fold_count_once():
+    lines = pd.DataFrame({"change": "recipe", "fold": [0, 0, 1, 1], "seed": [0, 1, 0, 1], "valid_rows": 100})
+    lines = lines.assign(errors=[1, 3, 4, 6], errors_live_statistics=0, errors_last=0)
+    recipe, *_ = summarise(lines)
+    assert (recipe.trainings, recipe.error) == (4, 3.5)
+    assert recipe.error_se == pytest.approx(np.std([2, 5], ddof=1) * np.sqrt(1 / 2 + 1))
+
+
+def test_many_tests_make_each_harder_to_pass():
+    row = Row("one", 5, 1.0, 0.1)
+    rows = holm([row._replace(p=p) for p in (0.04, 0.001, np.nan, 0.03)])
+    np.testing.assert_allclose([one.p for one in rows], [0.06, 0.003, np.nan, 0.06])
 
 
 @pytest.mark.parametrize(
     ("wrong", "words"),
-    [({"folds": 1}, "--folds: is 1"), ({"seeds": 0}, "--seeds"), ({"changes": ("sleep",)}, "'sleep' is not known")],
+    [
+        ({"folds": 1}, "--folds: is 1"),
+        ({"folds": 900}, "--folds: is 900"),
+        ({"seeds": 0}, "--seeds"),
+        ({"changes": ("sleep",)}, "'sleep' is not known"),
+    ],
 )
 def test_impossible_wishes_are_refused(tmp_path, wrong, words):
     with pytest.raises(InputError, match=words):
@@ -108,10 +146,31 @@ def test_impossible_wishes_are_refused(tmp_path, wrong, words):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_of_something_else_is_refused(tmp_path):
-    (tmp_path / "ablate.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(InputError, match="is no table of ablations"):
+@pytest.mark.parametrize("damage", [b"a,b\n1,2\n", b"\xff\xfe\x00", b"", "cut", "word"])
+def test_a_file_of_something_else_is_refused(trainings, tmp_path, damage):
+    path = tmp_path / "ablate.csv"
+    main(options(tmp_path))
+    whole = path.read_bytes()
+    kinds = {"cut": whole[: whole.rindex(b",")], "word": whole[: whole.rindex(b",")] + b",many\n"}
+    path.write_bytes(kinds.get(damage, damage))
+    with pytest.raises(InputError, match="is no table of ablations") as error:
         main(options(tmp_path))
+    assert "\n" not in str(error.value)
+    assert len(trainings) == 6
+
+
+def test_a_folder_is_no_place_for_the_table(tmp_path):
+    with pytest.raises(InputError, match="is a folder"):
+        main(options(tmp_path, out=tmp_path))
+
+
+def test_a_line_that_stands_there_twice_counts_once(trainings, tmp_path):
+    main(options(tmp_path))
+    path = tmp_path / "ablate.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines, lines[-1]]))
+    main(options(tmp_path))
+    assert len(trainings) == 6
 
 
 @pytest.mark.usefixtures("quick_compilation")

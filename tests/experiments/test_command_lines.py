@@ -85,7 +85,7 @@ def test_an_unknown_preset_is_refused(refused, tmp_path):
     ("main", "options", "arguments", "words"),
     [
         (predict.main, Options, [], "holds no trained network"),
-        (evaluate.main, EvaluateOptions, [], "holds no trained network"),
+        (evaluate.main, EvaluateOptions, [], "run experiments.ensemble or the pipeline first"),
         (train.main, TrainOptions, ["--family", "vgg"], "choose one of resnet"),
         (train.main, TrainOptions, ["--student"], "run experiments.pseudo_label first"),
         (pipeline.main, ScoreOptions, ["--out", "text.npz"], "cannot be written"),

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import experiments
-from experiments import evaluate, publish
+from experiments import ensemble, evaluate, publish
+from experiments.ensemble import EnsembleOptions
 from experiments.evaluate import EvaluateOptions, ScoreOptions
 from experiments.pipeline import main
 from jaxnets.data import load, read_submission
@@ -190,6 +191,43 @@ def test_what_is_published_says_how_it_was_made(published):
 def test_nothing_published_is_overwritten(whole, published):
     with pytest.raises(InputError, match="is there already"):
         publish.main(publish.PublishOptions(jobs=(whole,), out=published[0].parent))
+    with pytest.raises(InputError, match="the same network twice"):
+        publish.main(publish.PublishOptions(jobs=(whole, whole), out=whole / "twice"))
+
+
+def test_jobs_of_other_settings_are_not_published_together(whole, tmp_path):
+    for name in ("report.json", "job.json"):
+        shutil.copy(whole / name, tmp_path)
+    job = json.loads((tmp_path / "job.json").read_text())
+    job["preset"]["views"] += 1
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    with pytest.raises(InputError, match="other settings"):
+        publish.main(publish.PublishOptions(jobs=(whole, tmp_path), out=tmp_path / "out"))
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_networks_for_other_images_are_not_scored(published, score, tmp_path):
+    images, labels = np.zeros((20, 9, 9), np.uint8), np.arange(20) % 2
+    np.savez(tmp_path / "large.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    with pytest.raises(InputError, match=r"classes of \(8, 8, 1, 10\), the data large has \(9, 9, 1, 2\)"):
+        score(published[:1], data=str(tmp_path / "large.npz"))
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_an_ensemble_of_other_networks_is_made_anew(whole, tmp_path):
+    out = tmp_path / "job"
+    shutil.copytree(whole, out)
+    options = EnsembleOptions(preset="smoke", data="digits", out=out, compilation_cache=False)
+    shutil.rmtree(out / "members" / "senet-0")
+    ensemble.main(options)
+    summary = json.loads((out / "ensemble" / "summary.json").read_text())
+    assert (len(summary["members"]), len(summary["weights"])) == (5, 5)
+    answers = np.load(out / "ensemble" / "log_probs_test.npz")["log_probs"].argmax(axis=1)
+    np.testing.assert_array_equal(read_submission(out / "submission.csv"), answers)
+    evaluate.main(EvaluateOptions(preset="smoke", data="digits", out=out, compilation_cache=False))
+    report = json.loads((out / "report.json").read_text())
+    assert len(report["members"]) == 5
+    assert report["ensemble"]["test_accuracy"] == (answers == load("digits").y_test).mean()
 
 
 @pytest.mark.usefixtures("quick_compilation")
@@ -216,5 +254,5 @@ def test_a_network_that_does_not_say_what_it_was_trained_on_is_not_scored(publis
     with pytest.raises(InputError, match="does not say which images it was trained on"):
         score([silent])
     report = score([silent], allow_trained_rows=True)
-    assert report["valid_rows"] == 0
+    assert (report["valid_rows"], report["trained_rows_scored"]) == (0, None)
     assert report["members"][0]["valid_accuracy"] is report["ensemble"]["temperature"] is None

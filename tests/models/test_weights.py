@@ -52,10 +52,22 @@ def test_a_network_that_is_not_there_is_named_with_those_that_are(published):
 def test_damaged_weights_are_told_by_their_file(published):
     path = published / "wide_cnn" / "weights.npz"
     whole = path.read_bytes()
-    for content in (b"", b"no archive", whole[: len(whole) // 2]):
+    flipped = [whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :] for place in (0, 30, len(whole) // 2)]
+    np.save(plain := published / "plain.npy", np.zeros(3))
+    for content in (b"", b"no archive", whole[: len(whole) // 2], plain.read_bytes(), *flipped):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"weights.npz is damaged"):
+        with pytest.raises(ValueError, match=r"weights.npz (is damaged|holds the weights of another)"):
             load_pretrained("wide_cnn", published)
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        load_pretrained("wide_cnn", published)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"recipe": {"family": "wide_cnn", "sizes": []}}'])
+def test_a_damaged_config_is_told_by_its_file(published, content):
+    (published / "wide_cnn" / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"config.json is damaged"):
+        load_pretrained("wide_cnn", published)
 
 
 def test_weights_of_another_network_are_refused(published):
