@@ -49,7 +49,13 @@ def draw_reliability(path: Path, log_probs: np.ndarray, labels: np.ndarray, temp
         places = np.minimum((sureness * 10).astype(int), 9)
         for place in np.unique(places):
             inside = places == place
-            axes.scatter(sureness[inside].mean(), right[inside].mean(), s=12 + 40 * np.log10(inside.sum()), alpha=0.8)
+            axes.scatter(
+                sureness[inside].mean(),
+                right[inside].mean(),
+                s=12 + 40 * np.log10(inside.sum()),
+                color="tab:blue",
+                alpha=0.8,
+            )
             axes.annotate(
                 f"{inside.sum():,}",
                 (sureness[inside].mean(), right[inside].mean()),
