@@ -165,7 +165,8 @@ def main(options: EvaluateOptions) -> None:
         test_labels = data.load(options.data, options.data_path).y_test
         path = job.out / "report.json"
         report = evaluate(job, test_labels, allowed=options.allow_trained_rows)
-        before = read_json(path) if path.is_file() else {"total_seconds": None, "resumed": True}
+        ours = {"total_seconds": time.perf_counter() - begin, "resumed": True}
+        before = read_json(path) if path.is_file() else ours
         write_json(path, report | {key: before[key] for key in ("total_seconds", "resumed")})
         show(report)
         return

@@ -112,7 +112,8 @@ def ensemble_tests(answers: Answers, weights: np.ndarray) -> dict[str, float | N
     from jaxnets.inference.ensemble import combine, fit_weights
 
     members, labels, inductive = combine_views(answers.test), answers.test_labels, np.array(answers.inductive)
-    fitted = fit_weights(combine_views(answers.valid), answers.valid_labels) if len(answers.valid_labels) else None
+    can_fit = labels is not None and len(answers.valid_labels) > 0
+    fitted = fit_weights(combine_views(answers.valid), answers.valid_labels) if can_fit else None
     return {
         "test_accuracy": share_right(combine(members, weights), labels),
         "plain_test_accuracy": share_right(combine(answers.test[:, 0], weights), labels),

@@ -227,6 +227,7 @@ def test_an_ensemble_of_other_networks_is_made_anew(whole, tmp_path):
     evaluate.main(EvaluateOptions(preset="smoke", data="digits", out=out, compilation_cache=False))
     report = json.loads((out / "report.json").read_text())
     assert len(report["members"]) == 5
+    assert report["total_seconds"] > 0  # the pipeline, which takes this report up, shows it
     assert report["ensemble"]["test_accuracy"] == (answers == load("digits").y_test).mean()
 
 
