@@ -10,19 +10,13 @@ import numpy as np
 
 from experiments.console import percent, say
 from experiments.failures import draw_failures, short_names
-from experiments.options import Job, Options, open_job, run, start_jax, writable_file
+from experiments.options import Job, ScoreOptions, open_job, run, start_jax, writable_file
 from experiments.predict import read_log_probs
 from experiments.scores import Answers, check_rows, describe_members, ensemble_tests, show, summarise
 from jaxnets import data
 from jaxnets.errors import InputError
 from jaxnets.files import read_json, write_json
 from jaxnets.rows import FILE, was_trained_on
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreOptions(Options):
-    allow_trained_rows: bool = False
-    """Score images that a network was trained on too; the report says how many they were."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,6 +40,12 @@ class Options:
     """Keep compiled programs in the user's cache folder, so that the next start is quick."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions(Options):
+    allow_trained_rows: bool = False
+    """Score images that a network was trained on too; the report says how many they were."""
+
+
 class Job(NamedTuple):
     """An experiment about to run: its folder, its preset, its data (no test labels here) and its devices."""
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from experiments.console import percent, say
 from experiments.ensemble import combine_members
-from experiments.evaluate import ScoreOptions, evaluate
-from experiments.options import open_job, run
+from experiments.evaluate import evaluate
+from experiments.options import ScoreOptions, open_job, run
 from experiments.predict import predict_member
 from experiments.pseudo_label import choose_pseudo_labels
 from experiments.scores import show

@@ -57,22 +57,13 @@ def race(
     from jaxnets.runs import RunConfig
     from jaxnets.training.assemble import assemble
     from jaxnets.training.parallel import check_batch
-    from jaxnets.training.step import Examples
+    from jaxnets.training.step import labelled
 
     training, rows = recipe.training, len(digits.x_train)
     check_batch(training.batch_size, rows, devices)
-    config = RunConfig(
-        recipe=recipe,
-        seed=seeds[0],
-        precision=precision,
-        image_shape=digits.x_train.shape[1:],
-        num_classes=digits.num_classes,
-        data=digits.name,
-        data_sha256="",
-    )
+    config = RunConfig.of(recipe, digits, seed=seeds[0], precision=precision)
     labels = np.asarray(digits.y_test)
-    targets = np.eye(digits.num_classes, dtype=np.float32)[digits.y_train]
-    examples = Examples(digits.x_train, targets, np.ones(rows, np.float32))
+    examples = labelled(digits.x_train, digits.y_train, digits.num_classes)
     begin = time.perf_counter()
     parts = assemble(config, rows)
     run_epoch = parts.compile(devices, *replicate((parts.start(seeds[0]), examples), devices))

@@ -27,38 +27,33 @@ def train_member(job: Job, folder: Path, family: str, seed: int, *, pseudo_label
         return
     from jaxnets.runs import RunConfig
     from jaxnets.training.fit import Validation, fit
-    from jaxnets.training.step import Examples
+    from jaxnets.training.step import Examples, labelled
 
     digits = job.digits
-    examples = labelled_examples(digits.x_train[job.train_rows], digits.y_train[job.train_rows], digits.num_classes)
+    examples = labelled(digits.x_train[job.train_rows], digits.y_train[job.train_rows], digits.num_classes)
+    chosen = None
     if pseudo_labels is not None:
         path = pseudo_labels / "selected.npz"
         if not path.is_file():
             raise InputError(path, "is missing", "run experiments.pseudo_label first")
-        with np.load(path) as chosen:
-            extra = digits.x_test[chosen["rows"]], chosen["targets"], chosen["weights"]
-        examples = [np.concatenate(pair) for pair in zip(examples, extra, strict=True)]
-    config = RunConfig(
-        recipe=job.preset.recipe(family),
+        with np.load(path) as file:
+            extra = digits.x_test[file["rows"]], file["targets"], file["weights"]
+        examples = Examples(*(np.concatenate(pair) for pair in zip(examples, extra, strict=True)))
+        chosen = len(extra[0])
+    config = RunConfig.of(
+        job.preset.recipe(family),
+        digits,
         seed=seed,
         precision=job.precision,
-        image_shape=digits.x_train.shape[1:],
-        num_classes=digits.num_classes,
-        data=digits.name,
         data_sha256=job.data_sha256,
-        pseudo_labels=None if pseudo_labels is None else len(examples[0]) - len(job.train_rows),
+        pseudo_labels=chosen,
     )
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     valid = Validation(digits.x_train[job.valid_rows], job.valid_labels())
     with training_line(folder.name) as report:
-        fit(unfinished, config, Examples(*examples), valid, job.devices, report)
+        fit(unfinished, config, examples, valid, job.devices, report)
     write_rows(unfinished, digits.x_train[job.train_rows])
     os.rename(unfinished, folder)
-
-
-def labelled_examples(images: np.ndarray, labels: np.ndarray, num_classes: int) -> list[np.ndarray]:
-    """-> images, one-hot targets (N, K) float32, weights (N,) of one."""
-    return [images, np.eye(num_classes, dtype=np.float32)[labels], np.ones(len(labels), np.float32)]
 
 
 def main(options: TrainOptions) -> None:

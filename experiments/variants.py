@@ -72,21 +72,12 @@ def trainer(variant: Variant, digits: data.Digits, rows: int, devices: "Devices"
     from jaxnets.inference.predict import make_predict
     from jaxnets.runs import RunConfig
     from jaxnets.training.assemble import assemble
-    from jaxnets.training.step import Examples
+    from jaxnets.training.step import labelled
 
     def config(recipe: Recipe) -> RunConfig:
-        return RunConfig(
-            recipe=recipe,
-            seed=0,
-            precision=precision,
-            image_shape=digits.x_train.shape[1:],
-            num_classes=digits.num_classes,
-            data=digits.name,
-            data_sha256="",
-        )
+        return RunConfig.of(recipe, digits, seed=0, precision=precision)
 
-    targets = np.eye(digits.num_classes, dtype=np.float32)[digits.y_train]
-    everything = Examples(digits.x_train, targets, np.ones(len(targets), np.float32))
+    everything = labelled(digits.x_train, digits.y_train, digits.num_classes)
     parts = assemble(config(variant.recipe), rows, stretch=variant.stretch)
     state, resident = replicate((parts.start(0), everything), devices)
     run_epoch = calm_epoch = parts.compile(devices, state, resident)

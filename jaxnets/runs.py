@@ -10,6 +10,7 @@ import jax
 from flax import nnx
 
 from jaxnets.config import Recipe, recipe_from_json
+from jaxnets.data import Digits
 from jaxnets.errors import InputError
 from jaxnets.files import read_json
 from jaxnets.models import create_model
@@ -31,6 +32,28 @@ class RunConfig:
     data: str
     data_sha256: str
     pseudo_labels: int | None = None
+
+    @staticmethod
+    def of(
+        recipe: Recipe,
+        digits: Digits,
+        *,
+        seed: int,
+        precision: str,
+        data_sha256: str = "",
+        pseudo_labels: int | None = None,
+    ) -> "RunConfig":
+        """For networks that are kept, `data_sha256` is the data's `digest`."""
+        return RunConfig(
+            recipe=recipe,
+            seed=seed,
+            precision=precision,
+            image_shape=digits.x_train.shape[1:],
+            num_classes=digits.num_classes,
+            data=digits.name,
+            data_sha256=data_sha256,
+            pseudo_labels=pseudo_labels,
+        )
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "RunConfig":

@@ -18,7 +18,7 @@ from jaxnets.runs import RunConfig, init_arrays
 from jaxnets.training.order import batch_order
 from jaxnets.training.parallel import LONG, compile_epoch
 from jaxnets.training.schedule import make_optimizer
-from jaxnets.training.step import Examples, init_state, make_train_step
+from jaxnets.training.step import init_state, labelled, make_train_step
 
 STILL = Augmentation(rotation_degrees=0, zoom=0, shear_degrees=0, shift_pixels=0, elastic_pixels=0)
 
@@ -37,8 +37,7 @@ def build(case: Case) -> tuple[Side, Weights]:
     graphdef, params, stats = init_arrays(config, axis_name=AXIS)
     params, stats = jax.device_get((params, stats))
     optimizer = make_optimizer(case.training, 1000)
-    targets = np.eye(10, dtype=np.float32)[case.labels]
-    examples = replicate(Examples(case.images, targets, np.ones(len(targets), np.float32)), devices)
+    examples = replicate(labelled(case.images, case.labels, 10), devices)
 
     def trainer(augmentation: Augmentation) -> tuple[Callable[[], None], float]:
         """-> the steps, and the floating-point operations of one."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
@@ -40,6 +41,11 @@ class Examples(NamedTuple):
     images: Any
     targets: Any
     weights: Any
+
+
+def labelled(images: np.ndarray, labels: np.ndarray, num_classes: int) -> Examples:
+    """labels (B,) become one-hot targets, and every example counts as one."""
+    return Examples(images, np.eye(num_classes, dtype=np.float32)[labels], np.ones(len(labels), np.float32))
 
 
 @dataclass(frozen=True)

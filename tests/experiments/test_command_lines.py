@@ -8,8 +8,8 @@ import pytest
 
 import experiments
 from experiments import evaluate, pipeline, predict, train
-from experiments.evaluate import EvaluateOptions, ScoreOptions
-from experiments.options import Options, chosen_preset, claim, run
+from experiments.evaluate import EvaluateOptions
+from experiments.options import Options, ScoreOptions, chosen_preset, claim, run
 from experiments.train import TrainOptions
 from jaxnets import recipes
 from jaxnets.config import to_json

@@ -12,7 +12,7 @@ import pytest
 import experiments
 from experiments import ensemble, evaluate, publish
 from experiments.ensemble import EnsembleOptions
-from experiments.evaluate import EvaluateOptions, ScoreOptions
+from experiments.evaluate import EvaluateOptions
 from experiments.pipeline import main
 from jaxnets.data import load, read_submission
 from jaxnets.errors import InputError
