@@ -13,6 +13,7 @@ import experiments
 from experiments import ensemble, evaluate, publish
 from experiments.ensemble import EnsembleOptions
 from experiments.evaluate import EvaluateOptions
+from experiments.options import ScoreOptions
 from experiments.pipeline import main
 from jaxnets.data import load, read_submission
 from jaxnets.errors import InputError
