@@ -7,10 +7,11 @@ import numpy as np
 
 from experiments.console import percent, say
 from experiments.options import Job, Options, open_job, run
-from experiments.predict import read_log_probs, trained
+from experiments.predict import predictions, read_log_probs, trained
 from experiments.scores import combine_views, summarise
 from jaxnets.data import write_submission
-from jaxnets.files import atomic_folder, read_json, remove, write_json
+from jaxnets.files import atomic_file, read_json, write_json
+from jaxnets.seal import identity, is_made, sealed_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,35 +20,43 @@ class EnsembleOptions(Options):
     """Fit the networks' weights on the validation rows instead of weighing all alike."""
 
 
-def combine_members(job: Job, folders: list[Path], *, fit_weights: bool = False) -> None:
-    """Leaves ensemble/ with log_probs_valid.npz, log_probs_test.npz (N, K) and summary.json, and submission.csv. If
-    they were made of other networks or weights, they are made anew."""
+def combine_members(job: Job, networks: list[Path], *, fit_weights: bool = False) -> None:
+    """Leaves ensemble/ with log_probs_valid.npz, log_probs_test.npz (N, K), summary.json and submission.csv, which is
+    copied to the job's folder. If it was made of other predictions or weights, it is made anew."""
     folder = job.out / "ensemble"
-    made = {"members": [member.name for member in folders], "fitted_weights": fit_weights}
-    summary = read_json(folder / "summary.json") if (folder / "summary.json").is_file() else {}
-    if any(summary.get(key) != value for key, value in made.items()):
-        for path in (folder, job.out / "submission.csv", job.out / "report.json"):
-            remove(path)
-    if not folder.is_dir():
+    origin = {
+        "predictions": {network.name: identity(predictions(job, network)) for network in networks},
+        "fitted_weights": fit_weights,
+    }
+    if not is_made(folder, origin):
         from jaxnets.inference.ensemble import combine
         from jaxnets.inference.ensemble import fit_weights as fitted
 
-        views = {name: read_log_probs(folders, name) for name in ("valid", "test")}
+        views = read_log_probs(job, networks)
         valid, test = map(combine_views, views.values())
-        weights = fitted(valid, job.valid_labels()) if fit_weights else np.full(len(folders), 1 / len(folders))
-        with atomic_folder(folder) as draft:
+        weights = fitted(valid, job.valid_labels()) if fit_weights else np.full(len(networks), 1 / len(networks))
+        names = {"members": [network.name for network in networks], "fitted_weights": fit_weights}
+        summary = summarise(views["valid"], weights, job.valid_labels())
+        log_probs = combine(test, weights)
+        with sealed_folder(folder, origin) as draft:
             np.savez(draft / "log_probs_valid.npz", log_probs=combine(valid, weights))
-            np.savez(draft / "log_probs_test.npz", log_probs=combine(test, weights))
-            summary = summarise(views["valid"], weights, job.valid_labels())
-            write_json(draft / "summary.json", made | {"weights": weights.tolist()} | summary)
-    if not (job.out / "submission.csv").is_file():
-        with np.load(folder / "log_probs_test.npz") as file:
-            write_submission(job.out / "submission.csv", file["log_probs"].argmax(axis=-1))
+            np.savez(draft / "log_probs_test.npz", log_probs=log_probs)
+            write_json(draft / "summary.json", names | {"weights": weights.tolist()} | summary)
+            write_submission(draft / "submission.csv", log_probs.argmax(axis=-1))
+    publish_submission(folder / "submission.csv", job.out / "submission.csv")
+
+
+def publish_submission(source: Path, target: Path) -> None:
+    """Copies the sealed file unless it is there already."""
+    content = source.read_bytes()
+    if not target.is_file() or target.read_bytes() != content:
+        with atomic_file(target) as draft:
+            draft.write_bytes(content)
 
 
 def main(options: EnsembleOptions) -> None:
-    job = open_job(options)
-    combine_members(job, trained(job), fit_weights=options.fit_weights)
+    with open_job(options) as job:
+        combine_members(job, trained(job), fit_weights=options.fit_weights)
     summary = read_json(job.out / "ensemble" / "summary.json")
     say(f"{len(summary['members'])} networks: valid {percent(summary['tta_valid_accuracy'])}; {job.out}/submission.csv")
 

@@ -17,6 +17,7 @@ from jaxnets import data
 from jaxnets.errors import InputError
 from jaxnets.files import read_json, write_json
 from jaxnets.rows import FILE, was_trained_on
+from jaxnets.seal import check, identity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +33,15 @@ class EvaluateOptions(ScoreOptions):
 def evaluate(job: Job, test_labels: np.ndarray | None, *, allowed: bool = False) -> dict[str, Any]:
     """-> the report of a job's ensemble; pictures of its mistakes are left beside it. Test accuracies are None where
     the data has no test labels."""
-    summary_path = job.out / "ensemble" / "summary.json"
-    if not summary_path.is_file():
-        raise InputError(summary_path, "is missing", "run experiments.ensemble or the pipeline first")
-    summary = read_json(summary_path)
+    ensemble = job.out / "ensemble"
+    if not ensemble.is_dir():
+        raise InputError(ensemble, "is missing", "run experiments.ensemble or the pipeline first")
+    check(ensemble)
+    summary = read_json(ensemble / "summary.json")
     folders = [job.out / "members" / name for name in summary["members"]]
     trained_rows = 0 if test_labels is None else check_rows(folders, job.digits.x_test, allowed=allowed)
     inductive = [folder in job.teachers() for folder in folders]
-    valid, test = (read_log_probs(folders, name) for name in ("valid", "test"))
+    valid, test = read_log_probs(job, folders).values()
     answers = Answers(folders, inductive, valid, job.valid_labels(), test, test_labels, trained_rows)
     pseudo_path = job.out / "pseudo_labels" / "summary.json"
     facts = {
@@ -49,6 +51,7 @@ def evaluate(job: Job, test_labels: np.ndarray | None, *, allowed: bool = False)
         "seed": job.seed,
         "train_rows": len(job.train_rows),
         "pseudo_labels": read_json(pseudo_path) if pseudo_path.is_file() else None,
+        "made_from": identity(ensemble),
     }
     return report_of(answers, facts, summary, job.digits.x_test, job.devices, job.out)
 
@@ -107,6 +110,7 @@ def evaluate_runs(options: EvaluateOptions, out: Path) -> dict[str, Any]:
         "seed": None,
         "train_rows": len(digits.x_train) - len(valid_rows),
         "pseudo_labels": None,
+        "made_from": None,
     }
     summary = names | summarise(valid, weights, answers.valid_labels)
     return report_of(answers, facts, summary, digits.x_test, devices, out)
@@ -155,13 +159,13 @@ def held_out(folders: list[Path], images: np.ndarray) -> np.ndarray:
 def main(options: EvaluateOptions) -> None:
     begin = time.perf_counter()
     if not options.pretrained and not options.runs:
-        job = open_job(options)
         test_labels = data.load(options.data, options.data_path).y_test
-        path = job.out / "report.json"
-        report = evaluate(job, test_labels, allowed=options.allow_trained_rows)
-        ours = {"total_seconds": time.perf_counter() - begin, "resumed": True}
-        before = read_json(path) if path.is_file() else ours
-        write_json(path, report | {key: before[key] for key in ("total_seconds", "resumed")})
+        with open_job(options) as job:
+            path = job.out / "report.json"
+            report = evaluate(job, test_labels, allowed=options.allow_trained_rows)
+            ours = {"total_seconds": time.perf_counter() - begin, "resumed": True}
+            before = read_json(path) if path.is_file() else ours
+            write_json(path, report | {key: before[key] for key in ("total_seconds", "resumed")})
         show(report)
         return
     if options.views < 1:

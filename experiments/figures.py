@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments import ablations, studies
 from experiments.console import say
-from experiments.options import Job, Options, open_job, run, writable
+from experiments.options import Options, open_job, run, writable
 from experiments.predict import read_log_probs, trained
 from jaxnets import report
 from jaxnets.errors import InputError
@@ -35,13 +35,14 @@ class Figure(NamedTuple):
     draw: Callable[[Path, dict[str, Any]], None]
 
 
-def disputed_answer(job: Job) -> dict[str, Any]:
+def disputed_answer(options: Options) -> dict[str, Any]:
     """A finished pipeline's most disputed test image: its views, and every network's opinion. No test label is read."""
     from jaxnets.augment import fixed_views, warp_image
     from jaxnets.inference.ensemble import combine
 
-    folders = trained(job)
-    members = np.stack([np.exp(combine(views)) for views in read_log_probs(folders, "test")])
+    with open_job(options) as job:
+        folders = trained(job)
+        members = np.stack([np.exp(combine(views)) for views in read_log_probs(job, folders)["test"]])
     row = disputed_image(members)
     image = job.digits.x_test[row].astype(np.float32) / 255
     strength = job.preset.recipes[0].training.augmentation
@@ -75,7 +76,7 @@ FIGURES = {
     "confusion": Figure(lambda options: studies.confusion(), studies.draw_confusion),
     "warps": Figure(lambda options: studies.warps(), studies.draw_warps),
     "ablations": Figure(lambda options: ablations.measure(), ablations.draw),
-    "answer": Figure(lambda options: disputed_answer(open_job(options)), draw_answer),
+    "answer": Figure(disputed_answer, draw_answer),
 }
 
 

@@ -3,17 +3,20 @@
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from experiments.ending import in_one_line
 from jaxnets import data, recipes
 from jaxnets.config import Preset, to_json
 from jaxnets.errors import InputError
 from jaxnets.files import read_json, write_json
+from jaxnets.lock import locked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,10 @@ class Options:
     """How many devices to use: all unless given."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the computation; parameters and statistics stay float32. auto is the hardware's best."""
+    resume: bool = True
+    """Go on with what lies in the folder of the results; --no-resume refuses one that was used."""
+    require_identical: bool = False
+    """Refuse to go on where the bits may differ: other versions, devices, processors or flags than when it began."""
     compilation_cache: bool = True
     """Keep compiled programs in the user's cache folder, so that the next start is quick."""
 
@@ -58,6 +65,7 @@ class Job(NamedTuple):
     devices: Any
     precision: str
     seed: int
+    identical: bool
 
     def member(self, family: str, seed: int, *, student: bool = False) -> Path:
         return self.out / "members" / f"{family}-{seed}{'-student' if student else ''}"
@@ -77,8 +85,10 @@ class Job(NamedTuple):
         return {"valid": self.digits.x_train[self.valid_rows], "test": self.digits.x_test}
 
 
-def open_job(options: Options) -> Job:
-    """Reads the data, finds the devices, claims the output folder, and says on one line what will run where."""
+@contextmanager
+def open_job(options: Options, *, alone: bool = True) -> Iterator[Job]:
+    """Reads the data, finds the devices, claims the output folder, and says on one line what will run where. Where it
+    is to be `alone`, no other job may write to the folder meanwhile."""
     if options.seed < 0:
         raise InputError("--seed", f"is {options.seed}", "give a whole number of at least 0")
     digits = data.load(options.data, options.data_path)._replace(y_test=None)
@@ -95,11 +105,15 @@ def open_job(options: Options) -> Job:
     train_rows, valid_rows = data.stratified_split(digits.y_train, fraction=preset.valid_fraction, seed=options.seed)
     for recipe in preset.recipes:  # before anything is written
         check_batch(recipe.training.batch_size, len(train_rows), devices)
-    claim(out, {"preset": to_json(preset), "data_sha256": sha256, "seed": options.seed, "precision": precision})
-    why = f", as there is {'an' if accelerator else 'no'} accelerator" if options.preset == "auto" else ""
-    where = f"{len(devices)} {devices[0].device_kind} device{'s' if len(devices) > 1 else ''}"
-    print(f"preset {preset.name}{why}; data {digits.name}; {where}, {precision}; results in {out}", flush=True)
-    return Job(out, preset, digits, sha256, train_rows, valid_rows, devices, precision, options.seed)
+    writable(out)
+    with locked(out / ".lock") if alone else nullcontext():
+        settings = {"preset": to_json(preset), "data_sha256": sha256, "seed": options.seed, "precision": precision}
+        claim(out, settings, resume=options.resume)
+        why = f", as there is {'an' if accelerator else 'no'} accelerator" if options.preset == "auto" else ""
+        where = f"{len(devices)} {devices[0].device_kind} device{'s' if len(devices) > 1 else ''}"
+        print(f"preset {preset.name}{why}; data {digits.name}; {where}, {precision}; results in {out}", flush=True)
+        identical = options.require_identical
+        yield Job(out, preset, digits, sha256, train_rows, valid_rows, devices, precision, options.seed, identical)
 
 
 def chosen_preset(options: Options, default: str) -> Preset:
@@ -116,7 +130,7 @@ def chosen_preset(options: Options, default: str) -> Preset:
     return preset
 
 
-def claim(out: Path, settings: dict[str, Any]) -> None:
+def claim(out: Path, settings: dict[str, Any], *, resume: bool = True) -> None:
     """Marks `out` as made with `settings`; InputError if it was made with others: two runs must not mix."""
     path = out / "job.json"
     if path.is_file():
@@ -124,8 +138,9 @@ def claim(out: Path, settings: dict[str, Any]) -> None:
         if different:
             fix = "give another --out, the same options as then, or delete the folder"
             raise InputError(path, f"the results there were made with another {' and '.join(different)}", fix)
+        if not resume:
+            raise InputError(out, "was used before", "give another --out, or leave out --no-resume to go on with it")
         return
-    writable(out)
     write_json(path, settings)
 
 
@@ -166,17 +181,10 @@ def start_jax(options: Options) -> None:
 
 
 def run(main: Callable[[Any], None], options: type, *, resumes: bool = True) -> None:
-    """Parses the command line into `options` and calls `main`; a person's mistake ends in one line and exit code 2.
-    `resumes` says whether the same command would go on from where it was interrupted."""
-    import tyro
+    """Parses the command line into `options` and calls `main`. `resumes` says whether the same command would go on from
+    where it was interrupted."""
+    with in_one_line(resumes=resumes):
+        import tyro
 
-    try:
         program = f"python -m experiments.{Path(sys.argv[0]).stem}"
         main(tyro.cli(options, prog=program, description=sys.modules[main.__module__].__doc__))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        what = "the same command goes on from there" if resumes else "the same command begins anew"
-        print(f"interrupted: what was saved is kept, and {what}", file=sys.stderr)
-        sys.exit(130)

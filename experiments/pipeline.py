@@ -2,13 +2,15 @@
 averages them all, and writes submission.csv and report.json. Interrupted, the same command goes on where it stopped."""
 
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from experiments.console import percent, say
 from experiments.ensemble import combine_members
 from experiments.evaluate import evaluate
-from experiments.options import ScoreOptions, open_job, run
+from experiments.options import Job, ScoreOptions, open_job, run
 from experiments.predict import predict_member
 from experiments.pseudo_label import choose_pseudo_labels
 from experiments.scores import show
@@ -17,6 +19,7 @@ from jaxnets import data
 from jaxnets.errors import InputError
 from jaxnets.files import read_json, write_json
 from jaxnets.rows import hash_rows
+from jaxnets.seal import identity
 
 
 def main(options: ScoreOptions) -> None:
@@ -24,7 +27,17 @@ def main(options: ScoreOptions) -> None:
     digits = data.load(options.data, options.data_path)
     if digits.y_test is not None and not options.allow_trained_rows:
         check_overlap(digits)
-    job = open_job(options)
+    with open_job(options) as job:
+        report = finish(job, digits.y_test, begin, allowed=options.allow_trained_rows)
+    show(report)
+    accuracy = report["ensemble"]["test_accuracy"]
+    tests = "unknown: no labels" if accuracy is None else percent(accuracy)
+    paths = f"{job.out}/submission.csv, {job.out}/report.json"
+    say(f"test accuracy {tests}; {report['total_seconds']:.0f} s; {paths}")
+
+
+def finish(job: Job, test_labels: np.ndarray | None, begin: float, *, allowed: bool) -> dict[str, Any]:
+    """Does what is not done yet of a job -> its report."""
     resumed = (job.out / "members").is_dir()
     for folder in job.teachers():
         family, _, seed = folder.name.rpartition("-")
@@ -40,15 +53,18 @@ def main(options: ScoreOptions) -> None:
     members = [*job.teachers(), *job.students()]
     combine_members(job, members)
     path = job.out / "report.json"
-    if not path.is_file():
-        report = evaluate(job, digits.y_test, allowed=options.allow_trained_rows)
+    if not is_current(path, job.out / "ensemble"):
+        report = evaluate(job, test_labels, allowed=allowed)
         write_json(path, report | {"total_seconds": time.perf_counter() - begin, "resumed": resumed})
-    report = read_json(path)
-    show(report)
-    tests = (
-        percent(report["ensemble"]["test_accuracy"]) if report["ensemble"]["test_accuracy"] else "unknown: no labels"
-    )
-    say(f"test accuracy {tests}; {report['total_seconds']:.0f} s; {job.out}/submission.csv, {path}")
+    return read_json(path)
+
+
+def is_current(report: Path, ensemble: Path) -> bool:
+    """Whether the report is there, and of this ensemble."""
+    try:
+        return read_json(report)["made_from"] == identity(ensemble)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def check_overlap(digits: data.Digits) -> None:

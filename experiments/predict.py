@@ -1,44 +1,57 @@
 """Test-time augmentation: the log-probabilities of every trained network for the validation and the test images."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from experiments.console import percent, say
 from experiments.options import Job, Options, open_job, run
-from jaxnets.errors import InputError
-from jaxnets.files import atomic_file
+from jaxnets.errors import DivergedError, InputError
+from jaxnets.seal import check, identity, is_made, sealed_folder
 
 
-def predict_member(job: Job, folder: Path) -> None:
-    """Leaves log_probs_valid.npz and log_probs_test.npz, each an array `log_probs` (V, N, K), in a trained run's
-    folder."""
-    files = {name: folder / f"log_probs_{name}.npz" for name in ("valid", "test")}
-    if all(path.is_file() for path in files.values()):
+def predict_member(job: Job, network: Path) -> None:
+    """Leaves predictions/NAME/ with valid.npz and test.npz, each an array `log_probs` (V, N, K), of a trained run."""
+    folder = predictions(job, network)
+    origin = {"network": identity(network), "data_sha256": job.data_sha256, "views": job.preset.views}
+    if is_made(folder, origin):
         return
     from jaxnets.inference.ensemble import accuracy, combine
     from jaxnets.inference.tta import tta
     from jaxnets.runs import open_run
 
-    answers = tta(open_run(folder), job.pictures(), views=job.preset.views, devices=job.devices)
-    for name, log_probs in answers.items():
-        with atomic_file(files[name]) as draft, draft.open("wb") as file:
-            np.savez(file, log_probs=log_probs)
+    answers = tta(open_run(network), job.pictures(), views=job.preset.views, devices=job.devices)
+    with sealed_folder(folder, origin) as draft:
+        for name, log_probs in answers.items():
+            np.savez(draft / f"{name}.npz", log_probs=log_probs)
     labels = job.valid_labels()
     plain, views = accuracy(answers["valid"][0], labels), accuracy(combine(answers["valid"]), labels)
-    say(f"{folder.name:<20} predicted  valid {percent(plain)}, with {job.preset.views} views {percent(views)}")
+    say(f"{network.name:<20} predicted  valid {percent(plain)}, with {job.preset.views} views {percent(views)}")
 
 
-def read_log_probs(folders: list[Path], name: str) -> np.ndarray:
-    """The predictions of several runs, (M, V, N, K); `name` is valid or test."""
-    answers = []
-    for folder in folders:
-        path = folder / f"log_probs_{name}.npz"
-        if not path.is_file():
-            raise InputError(path, "is missing", "train and predict this network first, or run the pipeline")
-        with np.load(path) as file:
-            answers.append(file["log_probs"])
-    return np.stack(answers)
+def predictions(job: Job, network: Path) -> Path:
+    return job.out / "predictions" / network.name
+
+
+def read_log_probs(job: Job, networks: list[Path]) -> dict[str, np.ndarray]:
+    """The predictions of several runs for the validation and the test images, (M, V, N, K) each.
+
+    Raises:
+        InputError: they are missing, damaged, or of a network that was trained anew.
+        DivergedError: some are not finite.
+    """
+    answers: dict[str, Any] = {"valid": [], "test": []}
+    for network in networks:
+        folder = predictions(job, network)
+        if not folder.is_dir() or check(folder)["network"] != identity(network):
+            raise InputError(folder, "holds no answers of this network", "run experiments.predict, or the pipeline")
+        for name, arrays in answers.items():
+            with np.load(folder / f"{name}.npz", allow_pickle=False) as file:
+                arrays.append(file["log_probs"])
+            if not np.isfinite(arrays[-1]).all():
+                raise DivergedError(f"{folder / name}.npz: not all of the network's answers are finite")
+    return {name: np.stack(arrays) for name, arrays in answers.items()}
 
 
 def trained(job: Job) -> list[Path]:
@@ -50,9 +63,9 @@ def trained(job: Job) -> list[Path]:
 
 
 def main(options: Options) -> None:
-    job = open_job(options)
-    for folder in trained(job):
-        predict_member(job, folder)
+    with open_job(options) as job:
+        for folder in trained(job):
+            predict_member(job, folder)
 
 
 if __name__ == "__main__":

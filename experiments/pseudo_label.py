@@ -4,22 +4,24 @@ import numpy as np
 
 from experiments.console import say
 from experiments.options import Job, Options, open_job, run
-from experiments.predict import read_log_probs
-from jaxnets.files import atomic_folder, read_json, write_json
+from experiments.predict import predictions, read_log_probs
+from experiments.scores import combine_views
+from jaxnets.files import read_json, write_json
+from jaxnets.seal import identity, is_made, sealed_folder
 
 
 def choose_pseudo_labels(job: Job) -> None:
     """Leaves the folder pseudo_labels/ with selected.npz (rows, targets, weights) and summary.json."""
     folder = job.out / "pseudo_labels"
-    if folder.is_dir():
+    origin = {"predictions": [identity(predictions(job, teacher)) for teacher in job.teachers()]}
+    if is_made(folder, origin):
         return
     from jaxnets.inference.calibrate import fit_temperature
     from jaxnets.inference.ensemble import combine
     from jaxnets.inference.pseudo_label import select
 
-    valid, test = (
-        np.stack([combine(views) for views in read_log_probs(job.teachers(), name)]) for name in ("valid", "test")
-    )
+    answers = read_log_probs(job, job.teachers())
+    valid, test = map(combine_views, answers.values())
     temperature = fit_temperature(combine(valid), job.valid_labels())
     chosen = select(test, temperature, job.preset.selection)
     weights = np.full(len(chosen.rows), job.preset.selection.weight, np.float32)
@@ -30,14 +32,14 @@ def choose_pseudo_labels(job: Job) -> None:
         "agreement": chosen.agreement,
         "temperature": temperature,
     }
-    with atomic_folder(folder) as draft:
+    with sealed_folder(folder, origin) as draft:
         np.savez(draft / "selected.npz", rows=chosen.rows, targets=chosen.targets, weights=weights)
         write_json(draft / "summary.json", summary)
 
 
 def main(options: Options) -> None:
-    job = open_job(options)
-    choose_pseudo_labels(job)
+    with open_job(options) as job:
+        choose_pseudo_labels(job)
     summary = read_json(job.out / "pseudo_labels" / "summary.json")
     say(f"{summary['selected']:,} of {summary['of']:,} test images are surer than {summary['threshold']:.0%}")
 

@@ -11,8 +11,9 @@ import numpy as np
 from experiments.console import say
 from experiments.options import run
 from jaxnets.errors import InputError
-from jaxnets.files import atomic_folder, read_json, write_json
+from jaxnets.files import read_json, write_json
 from jaxnets.rows import FILE
+from jaxnets.seal import identity, sealed_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ def publish(source: Path, target: Path, result: dict[str, Any]) -> None:
     from jaxnets.runs import open_run
 
     trained = open_run(source)
-    with atomic_folder(target) as draft:
+    with sealed_folder(target, {"network": identity(source)}) as draft:
         write_weights(draft / "weights.npz", {"params": trained.params, "stats": trained.stats})
         for name in ("config.json", "metrics.csv", FILE):
             shutil.copyfile(source / name, draft / name)

@@ -76,7 +76,7 @@ def race(
             begin = time.perf_counter()
             state, resident = replicate((state, examples), devices)
             for epoch in range(training.epochs):
-                state, _ = run_epoch(state, resident, parts.order(seed, epoch), lambda steps: None)
+                state, _ = run_epoch(state, resident, parts.order(seed, epoch), lambda steps, metrics: False)
             jax.block_until_ready(state)
             seconds = time.perf_counter() - begin
             log_probs = predict(state.average["params"], state.average["stats"], digits.x_test)

@@ -1,16 +1,24 @@
 """Trains one network of a preset, or goes on training it: a folder under members/ with its state and history."""
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from experiments.console import say, training_line
+from experiments.ending import deferred
 from experiments.options import Job, Options, open_job, run
 from jaxnets.errors import InputError
 from jaxnets.files import read_json
+from jaxnets.lock import locked
 from jaxnets.rows import write_rows
+from jaxnets.seal import FIX, check, seal
+
+if TYPE_CHECKING:
+    from jaxnets.training.step import Examples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,45 +30,54 @@ class TrainOptions(Options):
 
 
 def train_member(job: Job, folder: Path, family: str, seed: int, *, pseudo_labels: Path | None = None) -> None:
-    """Leaves a trained network in `folder`, which is complete or absent; what is not finished lies in a hidden one."""
-    if folder.is_dir():
-        return
+    """Leaves a trained network in `folder`, which is sealed or absent; what is not finished lies in a hidden one.
+
+    Raises InputError where the folder holds another network, or a damaged one; DivergedError as `fit` does.
+    """
     from jaxnets.runs import RunConfig
     from jaxnets.training.fit import Validation, fit
     from jaxnets.training.step import Examples, labelled
 
     digits = job.digits
     examples = labelled(digits.x_train[job.train_rows], digits.y_train[job.train_rows], digits.num_classes)
-    chosen = None
+    facts: dict[str, Any] = {"seed": seed, "precision": job.precision, "data_sha256": job.data_sha256}
     if pseudo_labels is not None:
-        path = pseudo_labels / "selected.npz"
-        if not path.is_file():
-            raise InputError(path, "is missing", "run experiments.pseudo_label first")
-        with np.load(path) as file:
-            extra = digits.x_test[file["rows"]], file["targets"], file["weights"]
+        extra, sha256 = read_pseudo_labels(pseudo_labels, digits.x_test)
         examples = Examples(*(np.concatenate(pair) for pair in zip(examples, extra, strict=True)))
-        chosen = len(extra[0])
-    config = RunConfig.of(
-        job.preset.recipe(family),
-        digits,
-        seed=seed,
-        precision=job.precision,
-        data_sha256=job.data_sha256,
-        pseudo_labels=chosen,
-    )
+        facts |= {"pseudo_labels": len(extra.weights), "pseudo_labels_sha256": sha256}
+    config = RunConfig.of(job.preset.recipe(family), digits, **facts)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     valid = Validation(digits.x_train[job.valid_rows], job.valid_labels())
-    with training_line(folder.name) as report:
-        fit(unfinished, config, examples, valid, job.devices, report)
-    write_rows(unfinished, digits.x_train[job.train_rows])
-    os.rename(unfinished, folder)
+    with locked(folder.with_name(f".{folder.name}.lock")):
+        if folder.is_dir():
+            if check(folder) != {"config": config.settings()}:
+                raise InputError(folder, "was trained with other settings or pseudo-labels", FIX)
+            return
+        with training_line(folder.name) as report, deferred() as stopping:
+            fit(unfinished, config, examples, valid, job.devices, report, stopping, identical=job.identical)
+        write_rows(unfinished, digits.x_train[job.train_rows])
+        seal(unfinished, {"config": config.settings()})
+        os.rename(unfinished, folder)
+
+
+def read_pseudo_labels(folder: Path, images: np.ndarray) -> "tuple[Examples, str]":
+    """-> the chosen ones of the test images (T, H, W, C) with soft targets, and the SHA-256 of what was chosen."""
+    from jaxnets.training.step import Examples
+
+    if not folder.is_dir():
+        raise InputError(folder, "is missing", "run experiments.pseudo_label first")
+    check(folder)
+    path = folder / "selected.npz"
+    with np.load(path, allow_pickle=False) as file:
+        chosen = Examples(images[file["rows"]], file["targets"], file["weights"])
+    return chosen, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def main(options: TrainOptions) -> None:
-    job = open_job(options)
-    folder = job.member(options.family, options.seed, student=options.student)
-    pseudo_labels = job.out / "pseudo_labels" if options.student else None
-    train_member(job, folder, options.family, options.seed, pseudo_labels=pseudo_labels)
+    with open_job(options, alone=False) as job:  # other networks of the job may be trained beside it
+        folder = job.member(options.family, options.seed, student=options.student)
+        pseudo_labels = job.out / "pseudo_labels" if options.student else None
+        train_member(job, folder, options.family, options.seed, pseudo_labels=pseudo_labels)
     say(f"{folder}: trained, {read_json(folder / 'config.json')['recipe']['training']['epochs']} epochs")
 
 

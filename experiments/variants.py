@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -93,8 +92,13 @@ def trainer(variant: Variant, digits: data.Digits, rows: int, devices: "Devices"
     ) -> dict[str, int]:
         state = replicate(parts.start(seed), devices)
         for epoch in range(training.epochs):
+
+            def done(steps: int, metrics: dict[str, np.ndarray], epoch: int = epoch) -> bool:
+                report(epoch, steps)
+                return False
+
             run = run_epoch if epoch < training.epochs - variant.calm else calm_epoch
-            state, _ = run(state, resident, train_rows[parts.order(seed, epoch)], partial(report, epoch))
+            state, _ = run(state, resident, train_rows[parts.order(seed, epoch)], done)
         state = jax.block_until_ready(state)
         average = state.average
         kept = {

@@ -1,4 +1,4 @@
-"""The one error that a person can mend."""
+"""What ends a program by design: input that a person can mend, and a training that went wrong."""
 
 
 class InputError(ValueError):
@@ -10,3 +10,8 @@ class InputError(ValueError):
 
     def __init__(self, place: object, problem: str, fix: str):
         super().__init__(f"{place}: {problem}. Fix: {fix}.")
+        self.place, self.problem, self.fix = place, problem, fix
+
+
+class DivergedError(ArithmeticError):
+    """A value of a training is infinite or not a number. Nothing of it was saved."""

@@ -10,35 +10,54 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from jaxnets.errors import InputError
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yields a path to write to; it becomes `path` when the block ends well, and vanishes when it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = new_draft(path)
-    try:
+    """Yields a path to write to; it becomes `path` when the block ends well, and vanishes when it does not. InputError
+    where the disk does not take it."""
+    with writing(path), tidy(path) as draft:
         yield draft
         flush_to_disk(draft)
         os.replace(draft, path)
         flush_to_disk(path.parent)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yields an empty folder to fill; it becomes `path`, which must not exist yet, when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = new_draft(path)
-    draft.mkdir()
-    try:
+    """Yields an empty folder to fill; it becomes `path`, which must not exist yet, when the block ends well. InputError
+    where the disk does not take it."""
+    with writing(path), tidy(path) as draft:
+        draft.mkdir()
         yield draft
-        for name in os.listdir(draft):
-            flush_to_disk(draft / name)
+        for root, _, names in os.walk(draft):
+            for name in (*names, "."):
+                flush_to_disk(Path(root, name))
         os.rename(draft, path)
         flush_to_disk(path.parent)
+
+
+@contextmanager
+def tidy(path: Path) -> Iterator[Path]:
+    """Yields a free name beside `path`; what is there in the end is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = new_draft(path)
+    try:
+        yield draft
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        remove(draft)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What was written to `path` before is there still if the disk is full or forbids to write; a person is told so."""
+    try:
+        yield
+    except OSError as error:
+        near = next(folder for folder in path.absolute().parents if folder.is_dir())
+        problem = f"cannot be written ({error.strerror}; {shutil.disk_usage(near).free / 2**20:,.0f} MiB are free)"
+        raise InputError(path, problem, "make room, or choose another folder") from error
 
 
 def new_draft(path: Path) -> Path:
@@ -54,6 +73,14 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def discard(path: Path) -> None:
+    """Removes what may be there. It is renamed first: what a kill leaves half removed is not taken for the whole."""
+    if path.exists():
+        trash = new_draft(path)
+        os.rename(path, trash)
+        remove(trash)
 
 
 def flush_to_disk(path: Path) -> None:

@@ -9,20 +9,23 @@ from typing import Any, NamedTuple
 import jax
 from flax import nnx
 
-from jaxnets.config import Recipe, recipe_from_json
+from jaxnets.config import Recipe, recipe_from_json, to_json
 from jaxnets.data import Digits
 from jaxnets.errors import InputError
 from jaxnets.files import read_json
 from jaxnets.models import create_model
 from jaxnets.models.functional import Arrays, merge, split
 from jaxnets.models.weights import read_weights
+from jaxnets.seal import FILE as SEAL
+from jaxnets.seal import check
 from jaxnets.training.checkpoint import restore
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """What one trained network is made of and what it was trained on: enough to make it again. `pseudo_labels` is
-    how many test rows a student was shown, None for a network that saw none."""
+    how many test rows a student was shown, None for a network that saw none, and `pseudo_labels_sha256` the identity
+    of their sealed folder."""
 
     recipe: Recipe
     seed: int
@@ -32,6 +35,7 @@ class RunConfig:
     data: str
     data_sha256: str
     pseudo_labels: int | None = None
+    pseudo_labels_sha256: str | None = None
 
     @staticmethod
     def of(
@@ -42,6 +46,7 @@ class RunConfig:
         precision: str,
         data_sha256: str = "",
         pseudo_labels: int | None = None,
+        pseudo_labels_sha256: str | None = None,
     ) -> "RunConfig":
         """For networks that are kept, `data_sha256` is the data's `digest`."""
         return RunConfig(
@@ -53,7 +58,12 @@ class RunConfig:
             data=digits.name,
             data_sha256=data_sha256,
             pseudo_labels=pseudo_labels,
+            pseudo_labels_sha256=pseudo_labels_sha256,
         )
+
+    def settings(self) -> dict[str, Any]:
+        """All that the training follows from, as JSON; a file of data may be renamed."""
+        return {name: value for name, value in to_json(self).items() if name != "data"}
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "RunConfig":
@@ -109,18 +119,23 @@ def read_config(folder: Path) -> RunConfig:
         raise InputError(path, f"is damaged ({error})", "train this run again") from error
 
 
-def open_run(folder: Path) -> Run:
-    """The trained network in `folder`: averaged weights and statistics of its last epoch, as NumPy arrays. They are in
-    state/, or, where a run was published, in weights.npz."""
+def open_run(folder: Path, *, best: bool = False) -> Run:
+    """The trained network in `folder`: averaged weights and statistics of its last epoch, as NumPy arrays, or those of
+    the epoch with the `best` accuracy on validation rows. Where a run was published there are only the last ones.
+
+    Raises InputError where it is no run, is damaged, or was not written to its end.
+    """
+    if (folder / SEAL).is_file():
+        check(folder)
     config = read_config(folder)
     graphdef, params, stats = split(nnx.eval_shape(lambda: build(config)))
     average = {"params": params, "stats": stats}
-    if (folder / "weights.npz").is_file():
+    if (folder / "weights.npz").is_file() and not best:
         try:
             return Run(config, graphdef, **read_weights(folder / "weights.npz", average))
         except ValueError as error:
             raise InputError(folder, str(error), "fetch it again") from error
-    restored = restore(folder / "state", {"average": average})
+    restored = restore(folder / ("best" if best else "state"), {"average": average})
     if restored is None:
         raise InputError(folder, "holds no finished state", "let its training end: start it again")
-    return Run(config, graphdef, **restored["average"])
+    return Run(config, graphdef, **restored.items["average"])

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from jaxnets.errors import InputError
 from jaxnets.files import atomic_file, atomic_folder, read_json, write_json
 
 
@@ -53,7 +54,7 @@ def test_a_failed_folder_vanishes(tmp_path):
 def test_a_full_folder_is_not_replaced(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "old").touch()
-    with pytest.raises(OSError, match="not empty"), atomic_folder(tmp_path / "run") as draft:
+    with pytest.raises(InputError, match="not empty"), atomic_folder(tmp_path / "run") as draft:
         (draft / "new").touch()
     assert names(tmp_path / "run") == ["old"]
     assert names(tmp_path) == ["run"]

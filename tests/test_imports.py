@@ -15,6 +15,8 @@ NEVER = {
     "jaxnets.config": NO_JAX,
     "jaxnets.errors": NO_JAX,
     "jaxnets.files": NO_JAX,
+    "jaxnets.seal": NO_JAX,
+    "jaxnets.lock": NO_JAX,
     "jaxnets.augment": {"flax", "optax", "orbax", "jaxnets.models", "jaxnets.training", "jaxnets.runs"},
     "experiments": {"tests"},
 }

@@ -54,7 +54,7 @@ def build(case: Case) -> tuple[Side, Weights]:
 
         def run() -> None:
             nonlocal state
-            state, _ = jax.block_until_ready(epoch(state, examples, order(next(epochs)), lambda steps: None))
+            state, _ = jax.block_until_ready(epoch(state, examples, order(next(epochs)), lambda steps, metrics: False))
 
         return run, flops
 

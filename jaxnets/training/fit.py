@@ -1,23 +1,25 @@
-"""Examples -> a trained run, one epoch after the other, each saved: killed anywhere, it goes on to the same bits."""
+"""Examples -> a trained run, one epoch after the other, each saved: ended anywhere, it goes on to the same bits."""
 
 import csv
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxnets.config import to_json
 from jaxnets.devices import Devices, replicate
-from jaxnets.errors import InputError
+from jaxnets.errors import DivergedError, InputError
 from jaxnets.files import atomic_file, write_json
+from jaxnets.fingerprint import differences, fingerprint
 from jaxnets.inference.ensemble import accuracy
 from jaxnets.inference.predict import make_predict
 from jaxnets.runs import RunConfig
 from jaxnets.training import checkpoint
-from jaxnets.training.assemble import assemble
-from jaxnets.training.parallel import check_batch
+from jaxnets.training.assemble import Assembly, assemble
+from jaxnets.training.parallel import Done, Metrics, check_batch
 from jaxnets.training.step import Examples, TrainState
 
 Row = dict[str, float]
@@ -43,6 +45,21 @@ class Validation(NamedTuple):
     labels: np.ndarray
 
 
+class Point(NamedTuple):
+    """Where a training is: its state, a row of metrics for every finished epoch, and of the epoch that is not finished
+    the metrics by step, and its seconds so far."""
+
+    state: TrainState
+    history: list[Row]
+    part: dict[str, list[float]]
+    seconds: float
+
+    @property
+    def steps(self) -> int:
+        """Of the epoch that is not finished."""
+        return len(self.part.get("loss", []))
+
+
 def fit(
     folder: Path,
     config: RunConfig,
@@ -50,71 +67,148 @@ def fit(
     valid: Validation,
     devices: Devices,
     report: Callable[[Progress], None] = lambda progress: None,
-) -> None:
-    """Trains the network of `config` on `examples` (NumPy arrays); config.json, state/ and metrics.csv are left in
-    `folder`.
+    stopping: Callable[[], bool] = lambda: False,
+    *,
+    identical: bool = False,
+) -> bool:
+    """Trains the network of `config` on `examples` (NumPy arrays); config.json, metrics.csv, state/ and best/ are left
+    in `folder`: the last state, and the averaged network of the epoch that had most validation rows right.
 
-    A folder that holds some epochs already is taken up from there, to the same bits on the same machine. Raises
-    InputError, before anything compiles, where batch and devices do not fit.
+    A folder that holds some steps already is taken up from there, to the same bits where the fingerprint is the same;
+    where it is not, a warning says so, or, if the bits must be `identical`, an InputError. As soon as `stopping()` is
+    true, asked after every step, the state is saved as it is.
+
+    Returns:
+        Whether the training came to its end.
+
+    Raises:
+        InputError: before anything compiles, where batch and devices do not fit, or `folder` is of another config;
+            later, where the disk does not take what is to be saved.
+        DivergedError: the loss, the gradient or what is to be saved is not finite. Earlier steps stay.
     """
     training = config.recipe.training
     check_batch(training.batch_size, len(examples.images), devices)
+    parts = assemble(config, len(examples.images))
+    now = fingerprint(devices)
+    point = resume(folder, config, parts.start(config.seed), now, identical=identical)
+    if len(point.history) == training.epochs:
+        return True
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", to_json(config))
-
-    parts = assemble(config, len(examples.images))
-    steps = parts.steps
-    state, history = resume(folder, parts.start(config.seed), steps)
-    first = len(history)
-    if first == training.epochs:
-        return
-    state, resident = replicate((state, examples), devices)
+    state, resident = replicate((point.state, examples), devices)
     begin = time.perf_counter()
     run_epoch = parts.compile(devices, state, resident)
     compile_seconds = time.perf_counter() - begin
     predict = make_predict(parts.graphdef, devices)
 
-    for epoch in range(first, training.epochs):
-        begin = time.perf_counter()
-
-        def done(step: int, epoch: int = epoch, begin: float = begin) -> None:
-            speed = step * training.batch_size / (time.perf_counter() - begin)
-            report(Progress(epoch, training.epochs, step, steps, training.batch_size, speed, (history or [{}])[-1]))
-
-        state, metrics = run_epoch(state, resident, parts.order(config.seed, epoch), done)
-        seconds = time.perf_counter() - begin
-        log_probs = predict(state.average["params"], state.average["stats"], valid.images)
-        row = {
-            "epoch": epoch + 1,
-            **{name: float(values.mean()) for name, values in metrics.items()},
-            "valid_accuracy": accuracy(log_probs, valid.labels),
-            "learning_rate": float(parts.rate((epoch + 1) * steps - 1)),
-            "images_per_second": steps * training.batch_size / seconds,
-            "seconds": seconds,
-            "compile_seconds": 0.0 if epoch > first else compile_seconds,
-        }
-        history.append(row)
-        save(folder, state, history)
-        report(Progress(epoch + 1, training.epochs, 0, steps, training.batch_size, row["images_per_second"], row))
+    while len(point.history) < training.epochs:
+        begin, epoch = time.perf_counter(), len(point.history)
+        done = listener(config, parts, point, report, stopping)
+        state, metrics = run_epoch(state, resident, parts.order(config.seed, epoch)[point.steps :], done)
+        part = {name: [*point.part.get(name, []), *map(float, values)] for name, values in metrics.items()}
+        point = Point(state, point.history, part, point.seconds + time.perf_counter() - begin)
+        if point.steps == parts.steps:
+            log_probs = predict(state.average["params"], state.average["stats"], valid.images)
+            if not np.isfinite(log_probs).all():
+                raise DivergedError(f"{config.recipe.family}: answers after epoch {epoch + 1} are not finite")
+            row = summarise(config, parts, point, accuracy(log_probs, valid.labels), compile_seconds)
+            point, compile_seconds = Point(state, [*point.history, row], {}, 0.0), 0.0
+        save(folder, config, point, now)
+        if stopping():
+            break
+        report(Progress(epoch + 1, training.epochs, 0, parts.steps, training.batch_size, row["images_per_second"], row))
+    return len(point.history) == training.epochs
 
 
-def save(folder: Path, state: TrainState, history: list[Row]) -> None:
-    """The history first: rows of an epoch whose state was not saved any more are dropped when the run goes on."""
+def listener(
+    config: RunConfig,
+    parts: Assembly,
+    point: Point,
+    report: Callable[[Progress], None],
+    stopping: Callable[[], bool],
+) -> Done:
+    """-> what hears of every step of the epoch that `point` is in: it reports, and ends what diverges or is to stop."""
+    epochs, batch_size = config.recipe.training.epochs, config.recipe.training.batch_size
+    epoch, first, begin = len(point.history), point.steps, time.perf_counter()
+
+    def done(steps: int, metrics: Metrics) -> bool:
+        refuse_infinite(config, parts, epoch, first + steps - len(metrics["loss"]), metrics)
+        speed = steps * batch_size / (time.perf_counter() - begin)
+        report(Progress(epoch, epochs, first + steps, parts.steps, batch_size, speed, (point.history or [{}])[-1]))
+        return stopping()
+
+    return done
+
+
+def refuse_infinite(config: RunConfig, parts: Assembly, epoch: int, first: int, metrics: Metrics) -> None:
+    """DivergedError, which says where, if the metrics of the steps of an epoch from `first` on are not finite."""
+    bad = np.flatnonzero(~np.all([np.isfinite(values) for values in metrics.values()], axis=0))
+    if len(bad):
+        step = first + int(bad[0])
+        values = "".join(f"{name} {metrics[name][bad[0]]:.4g}, " for name in ("loss", "gradient_norm"))
+        rate, rows = parts.rate(epoch * parts.steps + step), parts.order(config.seed, epoch)[step]
+        raise DivergedError(
+            f"{config.recipe.family}, seed {config.seed}: epoch {epoch + 1}, step {step + 1} of {parts.steps}: {values}"
+            f"learning_rate {float(rate):.4g}, rows {', '.join(map(str, rows[:5]))} ..."
+        )
+
+
+def summarise(config: RunConfig, parts: Assembly, point: Point, valid_accuracy: float, compile_seconds: float) -> Row:
+    """The row of metrics.csv of the epoch whose steps `point` has all."""
+    epoch = len(point.history) + 1
+    return {
+        "epoch": epoch,
+        **{name: float(np.array(values, np.float32).mean()) for name, values in point.part.items()},
+        "valid_accuracy": valid_accuracy,
+        "learning_rate": float(parts.rate(epoch * parts.steps - 1)),
+        "images_per_second": parts.steps * config.recipe.training.batch_size / point.seconds,
+        "seconds": point.seconds,
+        "compile_seconds": compile_seconds,
+    }
+
+
+def save(folder: Path, config: RunConfig, point: Point, made_by: dict[str, Any]) -> None:
+    """The best network first: after a kill between the two the epoch is trained again, and writes both."""
+    state, history = point.state, point.history
+    facts: dict[str, Any] = {"config": config.settings(), "fingerprint": made_by}
+    facts |= {"history": history, "part": point.part, "seconds": point.seconds}
+    accuracies = [row["valid_accuracy"] for row in history]
+    if not point.part and accuracies[-1] > max(accuracies[:-1], default=-1.0):
+        checkpoint.save(folder / "best", int(state.step), {"average": state.average}, facts, keep=1)
+    items = {"average": state.average, "rest": state._replace(average={})}
+    checkpoint.save(folder / "state", int(state.step), items, facts)
+    if not point.part:
+        write_history(folder, history)
+
+
+def resume(
+    folder: Path, config: RunConfig, state: TrainState, now: dict[str, Any], *, identical: bool = False
+) -> Point:
+    """Where the training in `folder` was left, or its start from the given state. InputError if it is another one's."""
+    restored = checkpoint.restore(folder / "state", {"average": state.average, "rest": state._replace(average={})})
+    if restored is None:
+        return Point(state, [], {}, 0.0)
+    facts, ours = restored.facts, config.settings()
+    different = [name for name in ours if facts["config"].get(name) != ours[name]]
+    if different:
+        problem = f"was trained with another {' and '.join(different)}"
+        raise InputError(folder, problem, "name another folder, or train with the same settings as then")
+    changed = differences(facts["fingerprint"], now)
+    if changed and identical:
+        raise InputError(
+            folder, f"the bits may differ: {changed}", "go on where it began, or without --require-identical"
+        )
+    if changed:
+        warnings.warn(f"{folder}: the bits may differ: {changed}", stacklevel=2)
+    state = restored.items["rest"]._replace(average=restored.items["average"])
+    return Point(state, facts["history"], facts["part"], facts["seconds"])
+
+
+def write_history(folder: Path, history: list[Row]) -> None:
     with atomic_file(folder / "metrics.csv") as draft, draft.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(history[0]))
         writer.writeheader()
         writer.writerows(history)
-    rest = state._replace(average={})
-    checkpoint.save(folder / "state", int(state.step), {"average": state.average, "rest": rest})
-
-
-def resume(folder: Path, state: TrainState, steps_per_epoch: int) -> tuple[TrainState, list[Row]]:
-    """The saved state and history of `folder`, or the given state and an empty history where there is none."""
-    restored = checkpoint.restore(folder / "state", {"average": state.average, "rest": state._replace(average={})})
-    if restored is None:
-        return state, []
-    state = restored["rest"]._replace(average=restored["average"])
-    return state, read_history(folder)[: int(state.step) // steps_per_epoch]
 
 
 def read_history(folder: Path) -> list[Row]:

@@ -4,13 +4,21 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.devices import AXIS, Devices, compile_for_long, share
 from jaxnets.errors import InputError
 from jaxnets.training.step import Examples, Step, TrainState
 
-Epoch = Callable[[TrainState, Examples, np.ndarray, Callable[[int], None]], tuple[TrainState, dict[str, np.ndarray]]]
+Metrics = dict[str, np.ndarray]
+Done = Callable[[int, Metrics], bool]
+"""done(steps, metrics) hears of finished steps: how many they are by now, and the metrics (S,) of the latest. Where it
+answers True, the epoch ends early."""
+Epoch = Callable[[TrainState, Examples, np.ndarray, Done], tuple[TrainState, Metrics]]
+
+PIECE = 64
+"""Steps that an accelerator runs in one dispatch: seconds at most, so that a training can be stopped in time."""
 
 LONG = 1500
 """Steps from which a training is longer than compiling it."""
@@ -33,33 +41,46 @@ def compile_epoch(
     train_step: Step, devices: Devices, state: TrainState, examples: Examples, order: np.ndarray, *, steps: int = 0
 ) -> Epoch:
     """-> epoch(state, examples, order (S, B), done) -> state, metrics (S,) each, compiled for arguments of these
-    shapes.
+    shapes, and for fewer steps than the given S.
 
-    `state` and `examples` lie on the devices already (see `replicate`); the state is donated; `done(steps)` is
-    called as steps are finished. An accelerator runs all steps in one dispatch. A CPU gets one step a dispatch:
-    XLA's CPU backend runs a convolution's weight gradient 13 to 190 times slower inside a loop. `steps` is how many
-    there will be in all: LONG and more are worth a program that is compiled at every start.
+    `state` and `examples` lie on the devices already (see `replicate`); the state is donated. An accelerator runs PIECE
+    steps in one dispatch. A CPU gets one step a dispatch: XLA's CPU backend runs a convolution's weight gradient 13 to
+    190 times slower inside a loop. `steps` is how many there will be in all: LONG and more are worth a program that
+    is compiled at every start.
     """
     if devices[0].platform != "cpu":
-        return compile_scan(train_step, devices, state, examples, order)
+        return compile_loop(train_step, devices, state, examples, order)
     return compile_steps(train_step, devices, state, examples, order, long=steps >= LONG)
 
 
-def compile_scan(train_step: Step, devices: Devices, state: TrainState, examples: Examples, order: np.ndarray) -> Epoch:
-    def scan(state: TrainState, examples: Examples, order: jax.Array, places: jax.Array) -> Any:
+def compile_loop(train_step: Step, devices: Devices, state: TrainState, examples: Examples, order: np.ndarray) -> Epoch:
+    size = min(PIECE, len(order))
+
+    def loop(state: TrainState, examples: Examples, order: jax.Array, places: jax.Array, count: jax.Array) -> Any:
         visit = lambda state, rows: train_step(state, take(examples, rows), places)
-        return jax.lax.scan(visit, state, order)
+
+        def body(place: jax.Array, carry: Any) -> Any:
+            state, new = visit(carry[0], order[place])
+            return state, jax.tree.map(lambda all, one: all.at[place].set(one), carry[1], new)
+
+        metrics = jax.tree.map(lambda one: jnp.zeros(size, one.dtype), jax.eval_shape(visit, state, order[0])[1])
+        return jax.lax.fori_loop(0, count, body, (state, metrics))
 
     places = share(np.arange(order.shape[1]), devices)
-    axes = (None, None, 0, 0)
-    scanned = jax.pmap(scan, AXIS, in_axes=axes, out_axes=None, donate_argnums=0, devices=list(devices))
-    steps = scanned.lower(state, examples, share(order, devices), places).compile()
+    axes = (None, None, 0, 0, None)
+    looped = jax.pmap(loop, AXIS, in_axes=axes, out_axes=None, donate_argnums=0, devices=list(devices))
+    run = looped.lower(state, examples, share(order[:size], devices), places, np.int32(size)).compile()
 
-    def epoch(state: TrainState, examples: Examples, order: np.ndarray, done: Callable[[int], None]) -> Any:
-        state, metrics = steps(state, examples, share(order, devices), places)
-        metrics = jax.device_get(metrics)
-        done(len(order))
-        return state, metrics
+    def epoch(state: TrainState, examples: Examples, order: np.ndarray, done: Done) -> Any:
+        history = []
+        for first in range(0, len(order), size):
+            rows = order[first : first + size]
+            padded = np.concatenate([rows, np.repeat(rows[:1], size - len(rows), axis=0)])
+            state, metrics = run(state, examples, share(padded, devices), places, np.int32(len(rows)))
+            history.append({name: values[: len(rows)] for name, values in jax.device_get(metrics).items()})
+            if done(first + len(rows), history[-1]):
+                break
+        return state, jax.tree.map(lambda *parts: np.concatenate(parts), *history)
 
     return epoch
 
@@ -83,15 +104,24 @@ def compile_steps(
     lowered = mapped.lower(state, *ready(state, examples, order[0]))
     update = compile_for_long(lowered, devices) if long else lowered.compile()
 
-    def epoch(state: TrainState, examples: Examples, order: np.ndarray, done: Callable[[int], None]) -> Any:
-        history = []
+    def epoch(state: TrainState, examples: Examples, order: np.ndarray, done: Done) -> Any:
+        history: list[Metrics] = []
+
+        def tell(metrics: Any) -> bool:
+            history.append(jax.tree.map(lambda value: np.asarray(value)[None], metrics))
+            return done(len(history), history[-1])
+
+        running = None
         for rows in order:
             state, metrics = update(state, *ready(state, examples, rows))
             if len(devices) > 1:  # queued collectives of several CPU devices lock up
                 jax.block_until_ready(metrics)
-            history.append(metrics)
-            done(len(history))
-        return state, jax.tree.map(lambda *values: np.stack(values), *jax.device_get(history))
+            stop = running is not None and tell(running)  # of the step before, while this one runs
+            running = metrics
+            if stop:
+                break
+        tell(running)
+        return state, jax.tree.map(lambda *parts: np.concatenate(parts), *history)
 
     return epoch
 

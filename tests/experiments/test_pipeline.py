@@ -1,6 +1,8 @@
 import json
 import os
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -33,10 +35,11 @@ def start(tmp_path_factory):
     quick = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
     def begin(out, *arguments):
-        command = ["-m", "experiments.pipeline", "--preset", "smoke", "--data", "digits", "--out", str(out), *arguments]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen([sys.executable, *command], env=os.environ | quick | cache, cwd=ROOT, **pipes)
+        command = [sys.executable, "-m", "experiments.pipeline", "--preset", "smoke", "--data", "digits", "--out"]
+        return begin.command([*command, str(out), *arguments])
 
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    begin.command = lambda command: subprocess.Popen(command, env=os.environ | quick | cache, cwd=ROOT, **pipes)
     return begin
 
 
@@ -59,13 +62,32 @@ def files(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def kill_when(process, path):
-    """Kills the process as soon as `path` is there."""
+def wait_for(path, process):
+    """Whether the process is still there when `path` is."""
     deadline = time.monotonic() + 120
     while not path.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
-    process.kill()
-    assert finish(process)[0] == -9, f"ended before {path} was seen"
+    return process.poll() is None
+
+
+def signal_when(process, path, *numbers):
+    """Sends the signals as soon as `path` is there -> exit code and stderr."""
+    assert wait_for(path, process), f"ended before {path} was seen"
+    for number in numbers:
+        process.send_signal(number)
+    code, _, stderr = finish(process)
+    return code, stderr
+
+
+def assert_same_answers(out, whole):
+    for path in ("submission.csv", "pseudo_labels/summary.json", "pseudo_labels/selected.npz"):
+        assert (out / path).read_bytes() == (whole / path).read_bytes(), path
+    for name in ("valid", "test"):
+        one, other = (np.load(folder / "ensemble" / f"log_probs_{name}.npz")["log_probs"] for folder in (out, whole))
+        np.testing.assert_array_equal(one, other)
+    assert not list(out.rglob(".*"))
+    kept = [{path for path in files(folder) if not {"state", "best"} & set(path.parts)} for folder in (out, whole)]
+    assert kept[0] == kept[1]
 
 
 def test_the_report_is_complete(whole):
@@ -106,24 +128,74 @@ def test_other_settings_on_the_same_folder_are_refused(start, whole):
     assert files(whole) == before
 
 
-def test_a_killed_pipeline_ends_in_the_same_bits(start, whole, tmp_path):
-    out = tmp_path / "killed"
+@pytest.fixture
+def begun(whole, tmp_path):
+    """A job with two members done."""
+    out = tmp_path / "begun"
     (out / "members").mkdir(parents=True)
     shutil.copy(whole / "job.json", out)
-    for member in ("resnet-0", "deep_cnn-0"):  # two members were done: the kill comes in the third
+    for member in ("resnet-0", "deep_cnn-0"):
         shutil.copytree(whole / "members" / member, out / "members" / member)
-    kill_when(start(out), out / "members" / ".wide_cnn-0.unfinished" / "metrics.csv")
-    kill_when(start(out), out / "pseudo_labels")
-    code, _, stderr = finish(start(out))
+    return out
+
+
+def test_a_killed_pipeline_ends_in_the_same_bits(start, whole, begun):
+    for path in ("members/.wide_cnn-0.unfinished/metrics.csv", "pseudo_labels"):
+        assert signal_when(start(begun), begun / path, signal.SIGKILL)[0] == -signal.SIGKILL
+    code, _, stderr = finish(start(begun))
     assert (code, stderr) == (0, "")
-    for path in ("submission.csv", "pseudo_labels/summary.json"):
-        assert (out / path).read_bytes() == (whole / path).read_bytes(), path
-    for name in ("valid", "test"):
-        one, other = (np.load(folder / "ensemble" / f"log_probs_{name}.npz")["log_probs"] for folder in (out, whole))
-        np.testing.assert_array_equal(one, other)
-    assert not list(out.rglob(".*"))
-    kept = [{path for path in files(folder) if "state" not in path.parts} for folder in (out, whole)]
-    assert kept[0] == kept[1]
+    assert_same_answers(begun, whole)
+
+
+def test_a_stopped_pipeline_says_how_to_go_on(start, whole, begun):
+    seen = (".wide_cnn-0.unfinished/state", ".wide_cnn-0.lock")
+    for path, number in zip(seen, (signal.SIGTERM, signal.SIGINT), strict=True):
+        code, stderr = signal_when(start(begun), begun / "members" / path, number)
+        assert code == 128 + number
+        told, command = stderr.splitlines()
+        assert told == "stopped: what was saved is kept; go on with"
+    code, stderr = signal_when(start(begun), begun / "members" / seen[1], signal.SIGTERM, signal.SIGTERM)
+    assert code == 128 + signal.SIGTERM
+    code, _, stderr = finish(start.command(shlex.split(command)))
+    assert (code, stderr) == (0, "")
+    assert_same_answers(begun, whole)
+
+
+def test_two_pipelines_in_one_folder(start, begun):
+    first = start(begun)
+    second = start(begun) if wait_for(begun / ".lock", first) else None
+    code, _, stderr = finish(second)
+    assert (code, stderr.count("\n")) == (2, 1)
+    assert f"is being written by process {first.pid} on " in stderr
+    assert "experiments/pipeline.py --preset smoke" in stderr
+    first.kill()
+    finish(first)
+    third = start(begun)
+    assert wait_for(begun / "members" / ".wide_cnn-0.lock", third)  # the lock of the dead one is free
+    third.kill()
+    finish(third)
+
+
+def test_damage_is_seen_wherever_it_is(start, whole, tmp_path):
+    out = tmp_path / "damaged"
+    shutil.copytree(whole, out)
+    for path in ("predictions/senet-0/test.npz", "pseudo_labels/selected.npz", "ensemble/submission.csv"):
+        flip(out / path)
+    flip(out / "submission.csv")
+    code, _, stderr = finish(start(out))
+    assert code == 0
+    assert sorted(line.partition(": ")[0] for line in stderr.splitlines()) == ["warning"] * 3
+    assert_same_answers(out, whole)
+    flip(out / "members" / "senet-0" / "metrics.csv")
+    code, _, stderr = finish(start(out))
+    assert (code, stderr.count("\n")) == (2, 1)
+    assert "senet-0/metrics.csv: was changed after it was written. Fix: delete the folder" in stderr
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
 def test_without_test_labels_the_answers_are_written_all_the_same(whole, tmp_path, capsys):
@@ -185,7 +257,7 @@ def test_what_is_published_says_how_it_was_made(published):
     assert result["command"] == "python -m experiments.pipeline --preset smoke --data digits --seed 0"
     assert list(result["test_accuracies_by_seed"].values()) == [result["test_accuracy"]] == [result["mean"]]
     assert {path.name for path in published[0].iterdir()} == {
-        *("config.json", "metrics.csv", "result.json", "train_rows.npy", "weights.npz")
+        *("config.json", "metrics.csv", "result.json", "seal.json", "train_rows.npy", "weights.npz")
     }
 
 
@@ -253,6 +325,7 @@ def test_a_network_that_does_not_say_what_it_was_trained_on_is_not_scored(publis
     silent = tmp_path / "silent"
     shutil.copytree(published[0], silent)
     (silent / "train_rows.npy").unlink()
+    (silent / "seal.json").unlink()
     with pytest.raises(InputError, match="does not say which images it was trained on"):
         score([silent])
     report = score([silent], allow_trained_rows=True)

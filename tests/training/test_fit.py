@@ -1,21 +1,24 @@
 import json
+from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
 
+from jaxnets import fingerprint
 from jaxnets.config import to_json
-from jaxnets.errors import InputError
+from jaxnets.errors import DivergedError, InputError
 from jaxnets.inference.ensemble import accuracy
 from jaxnets.inference.predict import make_predict
 from jaxnets.runs import init_arrays, open_run, read_config
 from jaxnets.training import checkpoint
-from jaxnets.training.fit import Validation, fit, read_history, resume
+from jaxnets.training import fit as fit_module
+from jaxnets.training.fit import Validation, fit, read_history, refuse_infinite, resume
 from jaxnets.training.schedule import make_optimizer
 from jaxnets.training.step import init_state
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-STEPS = 2  # an epoch: 20 rows in batches of 8
+STEPS = 5  # an epoch: 44 rows in batches of 8
 TIMES = {"images_per_second", "seconds", "compile_seconds"}
 
 
@@ -26,7 +29,7 @@ class KilledError(Exception):
 @pytest.fixture(scope="module")
 def train(tiny_config, draw_examples, quick_compilation):
     """train(folder, report) on random data and two devices."""
-    config, examples = tiny_config(), draw_examples(20)
+    config, examples = tiny_config(), draw_examples(44)
     valid = Validation(examples.images[:6], examples.targets[:6].argmax(axis=1))
     return lambda folder, **report: fit(folder, config, examples, valid, jax.devices()[:2], **report)
 
@@ -47,8 +50,10 @@ def end(tiny_config):
     fresh = init_state(params, stats, make_optimizer(config.recipe.training, 3 * STEPS), seed=99)
 
     def read(folder):
-        state, history = resume(folder, fresh, STEPS)
-        return state, [{name: value for name, value in row.items() if name not in TIMES} for row in history]
+        point = resume(folder, config, fresh)
+        assert (point.part, point.seconds) == ({}, 0)
+        kept = [{name: value for name, value in row.items() if name not in TIMES} for row in point.history]
+        return point.state, kept, open_run(folder), open_run(folder, best=True)
 
     return read
 
@@ -68,17 +73,18 @@ def kill_at(*stop):
 
 
 def assert_same_run(actual, desired):
-    jax.tree.map(np.testing.assert_array_equal, actual[0], desired[0])
     assert actual[1] == desired[1]
+    actual, desired = ((state, last[2:], best[2:]) for state, _, last, best in (actual, desired))
+    jax.tree.map(np.testing.assert_array_equal, actual, desired)
 
 
 def test_a_run_leaves_config_history_and_state(whole, tiny_config, draw_examples):
     assert read_config(whole) == tiny_config()
-    assert checkpoint.steps(whole / "state") == [3 * STEPS]
+    assert checkpoint.steps(whole / "state") == [2 * STEPS, 3 * STEPS]
     history, run = read_history(whole), open_run(whole)
     assert [row["epoch"] for row in history] == [1, 2, 3]
     assert history[-1]["learning_rate"] < history[0]["learning_rate"]
-    examples = draw_examples(20)
+    examples = draw_examples(44)
     log_probs = make_predict(run.graphdef, jax.devices()[:1])(run.params, run.stats, examples.images[:6])
     assert history[-1]["valid_accuracy"] == accuracy(log_probs, examples.targets[:6].argmax(axis=1))
 
@@ -86,31 +92,43 @@ def test_a_run_leaves_config_history_and_state(whole, tiny_config, draw_examples
 def test_progress_is_reported(train, tmp_path):
     seen = []
     train(tmp_path, report=lambda progress: seen.append((progress.finished, progress.step)))
-    assert seen == [(epoch + step // 3, step % 3) for epoch in range(3) for step in (1, 2, 3)]
+    assert seen == [(epoch + step // 6, step % 6) for epoch in range(3) for step in range(1, 7)]
 
 
-@pytest.mark.parametrize("kills", [[(0, 1)], [(1, 0)], [(1, 2), (2, 1)], [(3, 0)]])
+@pytest.mark.parametrize("kills", [[(0, 1)], [(1, 0)], [(1, 5), (2, 1)], [(3, 0)]])
 def test_a_killed_run_ends_in_the_same_bits(train, whole, end, tmp_path, kills):
     for stop in kills:
         with pytest.raises(KilledError):
             train(tmp_path, report=kill_at(*stop))
     train(tmp_path)
     assert_same_run(end(tmp_path), end(whole))
-    assert checkpoint.steps(tmp_path / "state") == [3 * STEPS]
+    assert checkpoint.steps(tmp_path / "state") == [2 * STEPS, 3 * STEPS]
 
 
-def test_a_kill_between_history_and_state_changes_nothing(train, whole, end, tmp_path, monkeypatch):
-    def save(folder, step, items, save=checkpoint.save):
-        if step == 2 * STEPS:
+@pytest.mark.parametrize("folder", ["best", "state"])
+def test_a_kill_before_a_save_changes_nothing(train, whole, end, tmp_path, monkeypatch, folder):
+    def save(path, step, *arguments, save=checkpoint.save, **options):
+        if (path.name, step) == (folder, STEPS):
             raise KilledError
-        save(folder, step, items)
+        save(path, step, *arguments, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", save)
         with pytest.raises(KilledError):
             train(tmp_path)
-    assert len(read_history(tmp_path)) == 2
     train(tmp_path)
+    assert_same_run(end(tmp_path), end(whole))
+
+
+@pytest.mark.parametrize("stops", [[1], [4], [2, 4, 7, 13], [14]])
+def test_a_run_that_is_stopped_goes_on_from_that_very_step(train, whole, end, tmp_path, stops):
+    for stop in stops:
+        at = [0]
+        note = lambda progress, at=at: at.append(progress.finished * STEPS + progress.step)
+        finished = train(tmp_path, report=note, stopping=lambda at=at, stop=stop: at[-1] >= stop)
+        assert finished == (stop == 14)  # it runs while the one before is looked at
+        assert checkpoint.steps(tmp_path / "state")[-1] == stop + 1
+    assert train(tmp_path)
     assert_same_run(end(tmp_path), end(whole))
 
 
@@ -121,36 +139,38 @@ def test_a_finished_run_is_not_trained_again(train, whole):
     assert files(whole) == before
 
 
-def test_the_newest_step_is_kept_and_leftovers_go(tmp_path):
-    tree = lambda value: {"one": {"x": np.full(3, value)}, "two": {"y": np.full((), value)}}
-    checkpoint.save(tmp_path, 1, tree(1.0))
-    for leftover in ("0.old", "2.orbax-checkpoint-tmp", "3.orbax-checkpoint-tmp"):
-        (tmp_path / leftover).mkdir()
-        (tmp_path / leftover / "part").touch()
-    assert checkpoint.steps(tmp_path) == [1]
-    checkpoint.save(tmp_path, 2, tree(2.0))
-    assert [path.name for path in tmp_path.iterdir()] == ["2"]
-    jax.tree.map(np.testing.assert_array_equal, checkpoint.restore(tmp_path, tree(0.0)), tree(2.0))
+def test_another_config_is_refused(train, whole, tiny_config, draw_examples):
+    before, examples = files(whole), draw_examples(44)
+    valid = Validation(examples.images[:6], np.zeros(6))
+    for config, words in ((replace(tiny_config(), seed=4), "another seed"), (tiny_config(epochs=4), "another recipe")):
+        with pytest.raises(InputError, match=words):
+            fit(whole, config, examples, valid, jax.devices()[:2])
+    assert files(whole) == before
 
 
-def test_a_kill_while_the_old_step_is_deleted(tmp_path, monkeypatch):
-    def killed(*arguments, **options):
-        raise KilledError
+def test_other_hardware_is_spoken_of_or_refused(train, tmp_path, monkeypatch):
+    train(tmp_path, stopping=lambda: True)
+    before = files(tmp_path)
+    monkeypatch.setattr(fingerprint, "processors", lambda: 99)
+    with pytest.raises(InputError, match=r"the bits may differ: processors 99, was \d+\. Fix: go on where it began"):
+        train(tmp_path, identical=True)
+    assert files(tmp_path) == before
+    with pytest.warns(UserWarning, match=r"the bits may differ: processors 99, was \d+$"):
+        train(tmp_path, stopping=lambda: True)
 
-    checkpoint.save(tmp_path, 1, {"one": {"x": np.ones(3)}})
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "remove", killed)
-        with pytest.raises(KilledError):
-            checkpoint.save(tmp_path, 2, {"one": {"x": np.zeros(3)}})
-    assert checkpoint.steps(tmp_path) == [2]
 
+@pytest.mark.parametrize("place", [0, 4, 5, 14])
+def test_what_diverges_is_named_and_never_saved(train, tmp_path, monkeypatch, place):
+    def poisoned(config, parts, epoch, first, metrics, real=refuse_infinite):
+        if (epoch * STEPS + first) == place:
+            metrics = metrics | {"gradient_norm": np.array([np.nan])}
+        return real(config, parts, epoch, first, metrics)
 
-def test_one_item_alone_is_restored(tmp_path):
-    assert checkpoint.restore(tmp_path / "state", {"two": {"y": np.zeros(2)}}) is None
-    checkpoint.save(tmp_path, 7, {"one": {"x": np.ones(3)}, "two": {"y": np.arange(2)}})
-    restored = checkpoint.restore(tmp_path, {"two": {"y": jax.ShapeDtypeStruct((2,), np.int64)}})
-    assert list(restored) == ["two"]
-    np.testing.assert_array_equal(restored["two"]["y"], [0, 1])
+    monkeypatch.setattr(fit_module, "refuse_infinite", poisoned)
+    words = f"wide_cnn, seed 3: epoch {place // STEPS + 1}, step {place % STEPS + 1} of 5: loss .*, gradient_norm nan"
+    with pytest.raises(DivergedError, match=words + r", learning_rate \d.*, rows \d+, "):
+        train(tmp_path)
+    assert checkpoint.steps(tmp_path / "state") == [step for step in (5, 10) if step <= place]
 
 
 def test_folders_that_are_no_runs(tmp_path, tiny_config):

@@ -9,9 +9,10 @@ from jaxnets.devices import AXIS, choose_devices, replicate, share
 from jaxnets.errors import InputError
 from jaxnets.models import MODELS, blocks
 from jaxnets.runs import init_arrays
+from jaxnets.training import parallel
 from jaxnets.training.fit import Validation, fit
 from jaxnets.training.order import batch_order
-from jaxnets.training.parallel import LONG, check_batch, compile_epoch, compile_scan, compile_steps
+from jaxnets.training.parallel import LONG, check_batch, compile_epoch, compile_loop, compile_steps
 from jaxnets.training.step import init_state, make_train_step
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -27,7 +28,7 @@ def plain_convolutions():
         yield
 
 
-def run_epoch(config, examples, devices, *, form=compile_epoch):
+def run_epoch(config, examples, devices, *, form=compile_epoch, until=3):
     """-> the state, still on its devices, and the metrics of three steps with augmentation and MixUp; plain descent
     compiles sooner than AdamW, and does not blow up the rounding of small gradients."""
     graphdef, params, stats = init_arrays(config, axis_name=AXIS)
@@ -35,9 +36,10 @@ def run_epoch(config, examples, devices, *, form=compile_epoch):
     train_step = make_train_step(graphdef, optimizer, config.recipe.training, precision=config.precision)
     state, resident = replicate((init_state(params, stats, optimizer, seed=0), examples), devices)
     done = []
-    state, metrics = form(train_step, devices, state, resident, ORDER)(state, resident, ORDER, done.append)
-    assert done[-1] == len(ORDER)
-    assert {values.shape for values in metrics.values()} == {(3,)}
+    epoch = form(train_step, devices, state, resident, ORDER)
+    state, metrics = epoch(state, resident, ORDER, lambda steps, metrics: done.append(steps) or steps == until)
+    assert until in done
+    assert {values.shape for values in metrics.values()} == {(done[-1],)}
     return state, metrics
 
 
@@ -71,11 +73,24 @@ def test_one_device_ends_where_two_do(on_two, draw_examples):
     assert_close(list(run_epoch(config, draw_examples(26), ONE)), desired)
 
 
-def test_a_scan_ends_where_single_steps_do(tiny_config, draw_examples):
+@pytest.mark.parametrize("piece", [2, 64])
+def test_a_loop_ends_where_single_steps_do(monkeypatch, tiny_config, draw_examples, piece):
+    monkeypatch.setattr(parallel, "PIECE", piece)
     config, examples = tiny_config(), draw_examples(26)
-    single, scanned = (run_epoch(config, examples, TWO, form=form) for form in (compile_steps, compile_scan))
-    assert_replicas_agree(scanned[0])
-    assert_close(scanned, single)
+    single, looped = (run_epoch(config, examples, TWO, form=form) for form in (compile_steps, compile_loop))
+    assert_replicas_agree(looped[0])
+    assert_close(looped, single)
+
+
+@pytest.mark.parametrize(("form", "steps"), [(compile_steps, 2), (compile_loop, 1)])
+def test_an_epoch_that_is_stopped_says_what_it_has_done(monkeypatch, tiny_config, draw_examples, form, steps):
+    """Single steps have one more running while they are told of."""
+    monkeypatch.setattr(parallel, "PIECE", 1)
+    config, examples = tiny_config(), draw_examples(26)
+    state, metrics = run_epoch(config, examples, ONE, form=form, until=1)
+    assert state.step == steps
+    whole = run_epoch(config, examples, ONE, form=form)[1]
+    jax.tree.map(lambda part, all: np.testing.assert_array_equal(part, all[:steps]), metrics, whole)
 
 
 @pytest.mark.parametrize("form", [partial(compile_epoch, steps=LONG), partial(compile_steps, long=True)])

@@ -1,0 +1,77 @@
+"""How a program ends: a line on stderr that says what to do, and an exit code for schedulers; README has the codes."""
+
+import os
+import shlex
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from jaxnets.errors import DivergedError, InputError
+
+received: list[int] = []
+"""Signals to end, so far; the first waits for the end of a training step, see `deferred`."""
+waiting = False
+
+
+class Stopped(BaseException):
+    """The program was asked to end, by this signal."""
+
+
+def handle(number: int, frame: FrameType | None) -> None:
+    """The first signal ends the program in good order, the second one at once."""
+    if received:
+        if sys.stdout.isatty():
+            os.write(1, b"\x1b[?25h")  # the cursor, which the live line hides
+        os._exit(128 + number)
+    received.append(number)
+    if not waiting:
+        raise Stopped(number)
+
+
+@contextmanager
+def deferred() -> Iterator[Callable[[], bool]]:
+    """Yields what tells whether a signal came: within, one ends nothing, and afterwards it ends the program."""
+    global waiting
+    waiting = True
+    try:
+        yield lambda: bool(received)
+    finally:
+        waiting = False
+    if received:
+        raise Stopped(received[0])
+
+
+@contextmanager
+def in_one_line(*, resumes: bool) -> Iterator[None]:
+    """Turns what ends the program early into a line and an exit code; `resumes` says whether the same command would go
+    on from where it was."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+    warnings.showwarning = lambda message, *rest: print(f"warning: {message}", file=sys.stderr, flush=True)
+    try:
+        yield
+    except InputError as error:
+        leave(2, f"error: {error}")
+    except DivergedError as error:
+        leave(3, f"error: {error}. What was saved before is kept. Fix: a lower learning rate, or other data.")
+    except Stopped as stop:
+        what = "what was saved is kept; go on with" if resumes else "nothing of it is kept; begin anew with"
+        leave(128 + stop.args[0], f"stopped: {what}\n{command()}")
+    except Exception:
+        traceback.print_exc()
+        leave(1, "error: this should not have happened. Fix: report it, with the lines above.")
+
+
+def leave(code: int, text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def command() -> str:
+    """This program's command line, to be run in the same folder."""
+    return shlex.join([sys.executable, "-m", f"experiments.{Path(sys.argv[0]).stem}", *sys.argv[1:]])

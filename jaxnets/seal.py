@@ -1,0 +1,111 @@
+"""A sealed folder: seal.json, written last, holds the SHA-256 of every file in it and says what it was made from. It is
+checked before anything there is used: disks, copies and array formats let changed bits pass without a word."""
+
+import hashlib
+import json
+import os
+import stat
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jaxnets.errors import InputError
+from jaxnets.files import atomic_file, atomic_folder, discard, writing
+
+FILE = "seal.json"
+VERSION = 1
+LIMIT = 1 << 20
+"""Bytes of a seal: one with a thousand files in it takes a tenth."""
+FIX = "delete the folder; the command that made it makes it anew"
+
+
+@contextmanager
+def sealed_folder(path: Path, made_from: Mapping[str, Any]) -> Iterator[Path]:
+    """Yields an empty folder to fill; it becomes `path`, which must not exist yet, when the block ends well: sealed and
+    on the disk. `made_from` is whatever JSON tells what the content follows from."""
+    with atomic_folder(path) as draft:
+        yield draft
+        seal(draft, made_from)
+
+
+def seal(folder: Path, made_from: Mapping[str, Any]) -> None:
+    """Seals a folder that is not yet where it belongs."""
+    content = {"version": VERSION, "made_from": made_from, "files": hash_files(folder)}
+    with atomic_file(folder / FILE) as draft:
+        draft.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def check(folder: Path) -> dict[str, Any]:
+    """-> what a sealed folder was made from, once every file of it was found as it was written.
+
+    Raises InputError, which names the first file that is missing, changed or too many, or the seal.
+    """
+    seal = read_seal(folder)
+    written, found = seal["files"], hash_files(folder)
+    for name in sorted(written.keys() | found.keys()):
+        if written.get(name) != found.get(name):
+            problem = "was changed after it was written" if name in written else "does not belong there"
+            raise InputError(folder / name, problem if name in found else "is missing", FIX)
+    return seal["made_from"]
+
+
+def is_made(folder: Path, made_from: Mapping[str, Any]) -> bool:
+    """Whether `folder` is there, whole, and made from just that. Else it is removed, and a damaged one is spoken of."""
+    try:
+        if folder.is_dir() and check(folder) == json.loads(json.dumps(made_from)):
+            return True
+    except InputError as error:
+        warnings.warn(f"{error.place}: {error.problem}; {folder} is made anew", stacklevel=2)
+    with writing(folder):
+        discard(folder)
+    return False
+
+
+def identity(folder: Path) -> str:
+    """What later stages keep of a sealed folder to know it again, its content and its origin."""
+    return hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
+
+
+def read_seal(folder: Path) -> dict[str, Any]:
+    path = folder / FILE
+    try:
+        if not is_plain(path) or path.stat().st_size > LIMIT:
+            raise ValueError("it is no file of that kind")
+        seal = json.loads(path.read_bytes())
+        version = seal["version"]
+        if version == VERSION and not (isinstance(seal["files"], dict) and isinstance(seal["made_from"], dict)):
+            raise ValueError("it lists no files")
+    except FileNotFoundError as error:
+        raise InputError(folder, "has no seal, so it is not whole", FIX) from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(path, f"is damaged ({error})", FIX) from error
+    if version != VERSION:
+        raise InputError(path, f"is of version {version!r:.20}, not {VERSION}", "use the jaxnets that wrote it")
+    return seal
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """-> the SHA-256 of every file below `folder` but the seal, by its path there.
+
+    InputError for what is no plain file: a link could lead anywhere, a pipe would never end.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error  # os.walk passes over a folder that it cannot list
+
+    hashes = {}
+    for root, folders, files in os.walk(folder, onerror=fail):
+        for path in (Path(root, name) for name in folders + files):
+            if path.is_symlink() or not (path.is_dir() or is_plain(path)):
+                raise InputError(path, "is a link or no plain file", FIX)
+        for path in (Path(root, name) for name in files):
+            with path.open("rb") as file:
+                hashes[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    hashes.pop(FILE, None)
+    return hashes
+
+
+def is_plain(path: Path) -> bool:
+    return stat.S_ISREG(path.lstat().st_mode)

@@ -1,0 +1,56 @@
+import multiprocessing
+import os
+
+import pytest
+
+from jaxnets.errors import InputError
+from jaxnets.lock import locked
+
+
+def test_one_holder_at_a_time(tmp_path):
+    path = tmp_path / "new" / ".lock"
+    for _ in range(2):
+        with locked(path):
+            with pytest.raises(InputError, match=rf"process {os.getpid()} on \S+ since .*pytest"), locked(path):
+                raise AssertionError
+            assert path.exists()
+        assert not path.exists()
+
+
+def test_it_is_let_go_after_an_error(tmp_path):
+    with pytest.raises(ZeroDivisionError), locked(tmp_path / ".lock"):
+        raise ZeroDivisionError
+    with locked(tmp_path / ".lock"):
+        pass
+
+
+def add_one(path, counter, times):
+    """Reads, adds, writes: two at a time would lose some."""
+    done = 0
+    while done < times:
+        try:
+            with locked(path):
+                counter.write_text(str(int(counter.read_text()) + 1))
+                done += 1
+        except InputError:
+            pass
+
+
+def test_no_two_processes_hold_it(tmp_path):
+    """The file is removed at every end, so a process may lock one that has no name any more."""
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=add_one, args=(tmp_path / ".lock", counter, 100)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert counter.read_text() == "300"
+
+
+def test_what_a_dead_holder_left_is_no_lock(tmp_path):
+    (tmp_path / ".lock").write_text("process 1 on moon since yesterday: python\n" * 1000)
+    with locked(tmp_path / ".lock"):
+        assert str(os.getpid()) in (tmp_path / ".lock").read_text()
+        assert "moon" not in (tmp_path / ".lock").read_text()

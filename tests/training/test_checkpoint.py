@@ -1,0 +1,189 @@
+import errno
+import os
+from collections import namedtuple
+
+import jax
+import numpy as np
+import pytest
+
+from jaxnets import files
+from jaxnets.errors import DivergedError, InputError
+from jaxnets.training import checkpoint
+from jaxnets.training.checkpoint import restore, save, steps
+
+State = namedtuple("State", ["step", "weights"])
+FACTS = {"history": [{"loss": 0.1}]}
+
+
+class KilledError(Exception):
+    """Stands for a kill: nothing in the package catches it."""
+
+
+def tree(value):
+    weights = lambda: {"kernel": np.full((3, 2), value, np.float32), "bias": np.arange(2, dtype=np.float64)}
+    return {"one": weights(), "two": State(np.int32(value), (np.ones(1), weights()))}
+
+
+def assert_holds(folder, value):
+    saved = restore(folder, tree(0))
+    assert saved.facts == FACTS
+    jax.tree.map(np.testing.assert_array_equal, saved.items, tree(value))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Holds steps 1 and 2."""
+    for step in (1, 2):
+        save(tmp_path, step, tree(step), FACTS)
+    return tmp_path
+
+
+def test_the_newest_step_is_restored(folder):
+    assert_holds(folder, 2)
+    assert steps(folder) == [1, 2]
+    assert restore(folder / "empty", tree(0)) is None
+
+
+def test_two_steps_are_kept_and_leftovers_go(folder):
+    for leftover in (".0.01234567.tmp", ".3.01234567.tmp"):
+        (folder / leftover).mkdir()
+        (folder / leftover / "part").touch()
+    save(folder, 3, tree(3), FACTS)
+    assert sorted(path.name for path in folder.iterdir()) == ["2", "3"]
+    assert_holds(folder, 3)
+
+
+def test_a_step_can_be_saved_again(folder):
+    save(folder, 2, tree(5), FACTS)
+    assert_holds(folder, 5)
+
+
+def test_one_item_alone_is_restored(folder):
+    like = {"one": jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree(0)["one"])}
+    saved = restore(folder, like)
+    jax.tree.map(np.testing.assert_array_equal, saved.items, {"one": tree(2)["one"]})
+
+
+def refused(call, *arguments):
+    """-> whether the call was refused in the words for a disk that does not take it."""
+    try:
+        call(*arguments)
+    except InputError as error:
+        return "cannot be written" in str(error)
+    return False
+
+
+def damage(path, kind, rng):
+    content = path.read_bytes()
+    if kind == "delete":
+        path.unlink()
+    elif kind == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "append":
+        path.write_bytes(content + b"\0")
+    else:
+        place = rng.integers(len(content))
+        path.write_bytes(content[:place] + bytes([content[place] ^ (1 << rng.integers(8))]) + content[place + 1 :])
+
+
+@pytest.mark.parametrize("kind", ["delete", "cut", "append", "flip"])
+def test_a_damaged_step_is_passed_over_with_one_warning(folder, kind):
+    rng, step = np.random.default_rng(0), folder / "2"
+    for path in [path for path in step.rglob("*") if path.is_file()]:
+        kept = path.read_bytes()
+        damage(path, kind, rng)
+        with pytest.warns(UserWarning, match=r"; step 2 is left out") as warned:
+            assert_holds(folder, 1)
+        assert len(warned) == 1
+        assert str(step) in str(warned[0].message)
+        path.write_bytes(kept)
+    assert_holds(folder, 2)
+
+
+def test_without_any_whole_step_a_person_is_asked(folder):
+    for step in "12":
+        (folder / step / "seal.json").unlink()
+    with pytest.warns(UserWarning, match="step 2"), pytest.raises(InputError, match="1: has no seal"):
+        restore(folder, tree(0))
+
+
+def test_a_kill_while_an_old_step_is_deleted(folder, monkeypatch):
+    def killed(path):
+        if path.exists():
+            (path / "seal.json").unlink()
+            raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "remove", killed)
+        with pytest.raises(KilledError):
+            save(folder, 3, tree(3), FACTS)
+    assert_holds(folder, 3)
+    save(folder, 4, tree(4), FACTS)
+    assert sorted(path.name for path in folder.iterdir()) == ["3", "4"]
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # orbax, of what it gives up
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("call", ["fsync", "rename", "replace", "mkdir", "scandir"])
+def test_an_error_at_any_call_of_a_save_costs_nothing(folder, monkeypatch, call):
+    """The K-th call fails, for every K there is: the steps before are whole, and the next save works."""
+    struck = True
+    for place in range(1, 200):
+        if not struck:
+            break
+        count, struck, real = 0, False, getattr(os, call)
+
+        def fails(*arguments, real=real, place=place, **options):
+            nonlocal count, struck
+            count += 1
+            if count == place:
+                struck = True
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return real(*arguments, **options)
+
+        step = 10 * place
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, fails)
+            saved = not refused(save, folder, step, tree(step), FACTS)
+        newest = steps(folder)[-1]
+        assert newest == step or not saved
+        assert_holds(folder, newest)
+        save(folder, step + 1, tree(step + 1), FACTS)
+        assert_holds(folder, step + 1)
+    assert place > 2
+
+
+def test_a_disk_that_keeps_something_else_is_noticed(folder, monkeypatch):
+    monkeypatch.setattr(checkpoint, "read", lambda path, like: tree(7))
+    with pytest.raises(InputError, match="what was written reads otherwise"):
+        save(folder, 3, tree(3), FACTS)
+    monkeypatch.undo()
+    assert_holds(folder, 2)
+
+
+def test_a_disk_without_room_is_noticed_before(folder, monkeypatch):
+    usage = namedtuple("usage", ["free"])
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: usage(10))
+    with pytest.raises(InputError, match=r"0\.0 MiB are needed, 0\.0 MiB are free. Fix: make room"):
+        save(folder, 3, tree(3), FACTS)
+    assert steps(folder) == [1, 2]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_never_written(folder, value):
+    items = tree(3)
+    items["two"].weights[1]["kernel"][1, 1] = value
+    with pytest.raises(DivergedError, match="two/weights/1/kernel is not finite at step 3"):
+        save(folder, 3, items, FACTS)
+    assert_holds(folder, 2)
+
+
+def test_another_networks_step_is_refused_by_name(folder):
+    like = tree(0)
+    like["one"] = {"kernel": np.zeros((3, 2), np.float16), "scale": np.zeros(2)}
+    with pytest.raises(InputError) as refused:
+        restore(folder, like)
+    assert "one/bias is float64 (2,), not there; one/kernel is float32 (3, 2), not float16 (3, 2)" in str(refused.value)
+    assert "one/scale is missing, not float64 (2,)" in str(refused.value)
+    assert "more" not in str(refused.value)
+    assert "\n" not in str(refused.value)
