@@ -36,6 +36,8 @@ class AblateOptions:
     """Whose recipe is changed."""
     epochs: int | None = None
     """Of the recipe, if not the preset's."""
+    learning_rate: float | None = None
+    """Of the recipe, if not the preset's."""
     changes: tuple[str, ...] = ()
     """Names from the table; all unless given. The recipe itself is always trained."""
     folds: int = 5
@@ -53,8 +55,9 @@ class AblateOptions:
 def chosen(options: AblateOptions) -> dict[str, Variant]:
     """The variants to train, the recipe first."""
     recipe = recipes.preset(options.preset).recipe(options.family)
-    if options.epochs is not None:
-        recipe = replace(recipe, training=replace(recipe.training, epochs=options.epochs))
+    given: dict[str, Any] = {"epochs": options.epochs, "learning_rate": options.learning_rate}
+    ours = {name: value for name, value in given.items() if value is not None}
+    recipe = replace(recipe, training=replace(recipe.training, **ours))
     known = variants(recipe)
     for name in options.changes:
         if name not in known:

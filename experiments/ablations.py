@@ -15,14 +15,14 @@ from experiments.variants import Variant, trainer, variants
 from jaxnets import data
 from jaxnets.recipes import quick
 
-FAMILY, EPOCHS, SEEDS = "resnet", 10, 5
+FAMILY, EPOCHS, RATE, SEEDS = "resnet", 10, 3e-3, 5
 ROWS, VALID_ROWS = 5_000, 10_000
 
 
 def ingredients() -> dict[str, Variant]:
     """The recipe, and what is changed in it, by its name in the figure."""
     recipe = quick().recipe(FAMILY)
-    known = variants(replace(recipe, training=replace(recipe.training, epochs=EPOCHS)))
+    known = variants(replace(recipe, training=replace(recipe.training, epochs=EPOCHS, learning_rate=RATE)))
     names = {
         "recipe": "recipe",
         "without warps": "no warps",
@@ -53,8 +53,9 @@ def measure() -> dict[str, Any]:
         right = lambda kept, errors=errors: [1 - one[kept] / len(valid) for one in errors]
         results[name] = {"average": right("errors"), "last": right("errors_last")}
     return {
-        "description": f"{FAMILY} of the preset quick, MNIST's training file, validation accuracy at the last epoch; "
-        "`accuracies` of the averaged weights, which jaxnets keeps, `last` of the last step's",
+        "description": f"{FAMILY} of the preset quick at the rate {RATE}, MNIST's training file, validation "
+        "accuracy at the last epoch; `accuracies` of the averaged weights, which jaxnets keeps, "
+        "`last` of the last step's",
         "variants": {name: summary(done) for name, done in results.items()},
         "rows": len(rows),
         "valid_rows": len(valid),

@@ -62,6 +62,9 @@ def in_one_line(*, resumes: bool) -> Iterator[None]:
     except Stopped as stop:
         what = "what was saved is kept; go on with" if resumes else "nothing of it is kept; begin anew with"
         leave(128 + stop.args[0], f"stopped: {what}\n{command()}")
+    except BrokenPipeError:  # whoever read the output has gone, `| head` for instance
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except Exception:
         traceback.print_exc()
         leave(1, "error: this should not have happened. Fix: report it, with the lines above.")

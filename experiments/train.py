@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 class TrainOptions(Options):
     family: str = "resnet"
     """resnet, deep_cnn, wide_cnn, inception or senet."""
+    network_seed: int | None = None
+    """Of this network, where a job has several of a family: --seed unless given."""
     student: bool = False
     """Train on pseudo-labels too: `pseudo_label` must have chosen them."""
 
@@ -75,9 +77,13 @@ def read_pseudo_labels(folder: Path, images: np.ndarray) -> "tuple[Examples, str
 
 def main(options: TrainOptions) -> None:
     with open_job(options, alone=False) as job:  # other networks of the job may be trained beside it
-        folder = job.member(options.family, options.seed, student=options.student)
+        seed = options.seed if options.network_seed is None else options.network_seed
+        folder = job.member(options.family, seed, student=options.student)
+        if folder not in (*job.teachers(), *job.students()):
+            fix = f"choose from {', '.join(path.name for path in (*job.teachers(), *job.students()))}"
+            raise InputError("--network-seed", f"{folder.name} is no network of this job", fix)
         pseudo_labels = job.out / "pseudo_labels" if options.student else None
-        train_member(job, folder, options.family, options.seed, pseudo_labels=pseudo_labels)
+        train_member(job, folder, options.family, seed, pseudo_labels=pseudo_labels)
     say(f"{folder}: trained, {read_json(folder / 'config.json')['recipe']['training']['epochs']} epochs")
 
 

@@ -35,7 +35,7 @@ def smoke() -> Preset:
 
 def quick() -> Preset:
     """Two CPU cores, some minutes: `python -m experiments.pipeline --preset quick`; time and accuracy are in the
-    README.
+    README. Why this rate: experiments/ABLATIONS.md. No students: two of them cost two minutes and mended nothing.
 
     The first layer halves the image, which saves three quarters of the work. A batch of 128 took the ResNet's
     gradients 40 ms on two cores, one of 64 took 14: larger temporary arrays seem to be mapped anew at every step.
@@ -43,7 +43,7 @@ def quick() -> Preset:
     training = Training(
         epochs=4,
         batch_size=64,
-        learning_rate=3e-3,
+        learning_rate=6e-3,
         label_smoothing=0.03,
         ema_decay=0.995,
         augmentation=Augmentation(rotation_degrees=8, zoom=0.08, shear_degrees=4, shift_pixels=1.5, elastic_pixels=0.5),
@@ -58,21 +58,21 @@ def quick() -> Preset:
     recipes = tuple(
         Recipe(family=family, sizes=sizes[family] | {"stem_stride": 2}, training=training) for family in FAMILIES
     )
-    return Preset(name="quick", recipes=recipes, students=("wide_cnn", "inception"), views=5)
+    return Preset(name="quick", recipes=recipes, students=(), views=5)
 
 
 def standard() -> Preset:
     """Two CPU cores, an hour and a half: `python -m experiments.pipeline --preset standard`.
 
     Networks half as wide again as those of `quick`, thirty epochs, and warps half as strong again, which so long a
-    training can use. No students: in `quick` the validation rows saw no gain from them.
+    training can use; at ten epochs twice the rate made no difference any more.
     """
     small = quick()
     recipes = [
         replace(
             recipe,
             sizes={**recipe.sizes, "width": 24} | ({"growth": 12} if "growth" in recipe.sizes else {}),
-            training=replace(recipe.training, epochs=30, ema_decay=0.998, augmentation=STRONG),
+            training=replace(recipe.training, epochs=30, learning_rate=3e-3, ema_decay=0.998, augmentation=STRONG),
         )
         for recipe in small.recipes
     ]
