@@ -78,10 +78,10 @@ def read_pseudo_labels(folder: Path, images: np.ndarray) -> "tuple[Examples, str
 def main(options: TrainOptions) -> None:
     with open_job(options, alone=False) as job:  # other networks of the job may be trained beside it
         seed = options.seed if options.network_seed is None else options.network_seed
+        last = job.seed + job.preset.seeds - 1
+        if not job.seed <= seed <= last:
+            raise InputError("--network-seed", f"is {seed}", f"give {job.seed} to {last}, or more --seeds")
         folder = job.member(options.family, seed, student=options.student)
-        if folder not in (*job.teachers(), *job.students()):
-            fix = f"choose from {', '.join(path.name for path in (*job.teachers(), *job.students()))}"
-            raise InputError("--network-seed", f"{folder.name} is no network of this job", fix)
         pseudo_labels = job.out / "pseudo_labels" if options.student else None
         train_member(job, folder, options.family, seed, pseudo_labels=pseudo_labels)
     say(f"{folder}: trained, {read_json(folder / 'config.json')['recipe']['training']['epochs']} epochs")

@@ -88,6 +88,7 @@ def test_an_unknown_preset_is_refused(refused, tmp_path):
         (evaluate.main, EvaluateOptions, [], "run experiments.ensemble or the pipeline first"),
         (train.main, TrainOptions, ["--family", "vgg"], "choose one of resnet"),
         (train.main, TrainOptions, ["--student"], "run experiments.pseudo_label first"),
+        (train.main, TrainOptions, ["--network-seed", "1"], "--network-seed: is 1. Fix: give 0 to 0"),
         (pipeline.main, ScoreOptions, ["--out", "text.npz"], "cannot be written"),
     ],
 )
@@ -114,6 +115,8 @@ def test_a_job_is_claimed_again_with_the_same_settings_only(tmp_path):
     claim(tmp_path, settings)
     with pytest.raises(InputError, match="another seed"):
         claim(tmp_path, settings | {"seed": 1})
+    with pytest.raises(InputError, match="was used before"):
+        claim(tmp_path, settings, resume=False)
 
 
 def test_the_command_line_changes_seeds_and_students():
