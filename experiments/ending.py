@@ -8,14 +8,18 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
 from jaxnets.errors import DivergedError, InputError
 
+PULSE = "JAXNETS_PULSE"
+"""Names the file that a process touches at every step where `launch` watches it."""
+
 received: list[int] = []
 """Signals to end, so far; the first waits for the end of a training step, see `deferred`."""
 waiting = False
+alone = True
+"""Whether this process works by itself, see `together`."""
 
 
 class Stopped(BaseException):
@@ -61,7 +65,7 @@ def in_one_line(*, resumes: bool) -> Iterator[None]:
         leave(3, f"error: {error}. What was saved before is kept. Fix: a lower learning rate, or other data.")
     except Stopped as stop:
         what = "what was saved is kept; go on with" if resumes else "nothing of it is kept; begin anew with"
-        leave(128 + stop.args[0], f"stopped: {what}\n{command()}")
+        leave(128 + stop.args[0], "" if PULSE in os.environ else f"stopped: {what}\n{again()}")
     except BrokenPipeError:  # whoever read the output has gone, `| head` for instance
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
@@ -71,10 +75,13 @@ def in_one_line(*, resumes: bool) -> Iterator[None]:
 
 
 def leave(code: int, text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    if text:
+        print(text, file=sys.stderr, flush=True)
+    if not alone:
+        os._exit(code)  # in good order it would wait for processes that wait for this one
     sys.exit(code)
 
 
-def command() -> str:
+def again() -> str:
     """This program's command line, to be run in the same folder."""
-    return shlex.join([sys.executable, "-m", f"experiments.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
+    return shlex.join([sys.executable, *sys.orig_argv[1:]])

@@ -37,6 +37,14 @@ class Options:
     """Families to train once more, on pseudo-labels too: the preset's unless given."""
     devices: int | None = None
     """How many devices to use: all unless given."""
+    distributed: bool = False
+    """Work together with the other processes that SLURM, Open MPI or a TPU pod has started."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, if no such manager tells. experiments.launch gives this and the next two."""
+    processes: int | None = None
+    """How many work together."""
+    process_id: int | None = None
+    """Which of them this one is, from 0."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the computation; parameters and statistics stay float32. auto is the hardware's best."""
     resume: bool = True
@@ -93,7 +101,7 @@ def open_job(options: Options, *, alone: bool = True) -> Iterator[Job]:
         raise InputError("--seed", f"is {options.seed}", "give a whole number of at least 0")
     digits = data.load(options.data, options.data_path)._replace(y_test=None)
     start_jax(options)
-    from jaxnets.devices import choose_devices, default_precision
+    from jaxnets.devices import choose_devices, default_precision, leads
     from jaxnets.training.parallel import check_batch
 
     devices = choose_devices(options.devices)
@@ -106,9 +114,10 @@ def open_job(options: Options, *, alone: bool = True) -> Iterator[Job]:
     for recipe in preset.recipes:  # before anything is written
         check_batch(recipe.training.batch_size, len(train_rows), devices)
     writable(out)
-    with locked(out / ".lock") if alone else nullcontext():
+    with locked(out / ".lock") if alone and leads() else nullcontext():
         settings = {"preset": to_json(preset), "data_sha256": sha256, "seed": options.seed, "precision": precision}
-        claim(out, settings, resume=options.resume)
+        if leads():
+            claim(out, settings, resume=options.resume)
         why = f", as there is {'an' if accelerator else 'no'} accelerator" if options.preset == "auto" else ""
         where = f"{len(devices)} {devices[0].device_kind} device{'s' if len(devices) > 1 else ''}"
         print(f"preset {preset.name}{why}; data {digits.name}; {where}, {precision}; results in {out}", flush=True)
@@ -172,8 +181,13 @@ def read_job(path: Path) -> dict[str, Any]:
 
 
 def start_jax(options: Options) -> None:
+    """Before anything is computed."""
     import jax
 
+    if options.distributed or (options.coordinator, options.processes, options.process_id) != (None, None, None):
+        from experiments.together import join
+
+        join(options.coordinator, options.processes, options.process_id)
     if options.compilation_cache:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "jaxnets" / "xla"))

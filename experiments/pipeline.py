@@ -14,6 +14,7 @@ from experiments.options import Job, ScoreOptions, open_job, run
 from experiments.predict import predict_member
 from experiments.pseudo_label import choose_pseudo_labels
 from experiments.scores import show
+from experiments.together import meet
 from experiments.train import train_member
 from jaxnets import data
 from jaxnets.errors import InputError
@@ -29,6 +30,8 @@ def main(options: ScoreOptions) -> None:
         check_overlap(digits)
     with open_job(options) as job:
         report = finish(job, digits.y_test, begin, allowed=options.allow_trained_rows)
+    if report is None:
+        return
     show(report)
     accuracy = report["ensemble"]["test_accuracy"]
     tests = "unknown: no labels" if accuracy is None else percent(accuracy)
@@ -36,20 +39,33 @@ def main(options: ScoreOptions) -> None:
     say(f"test accuracy {tests}; {report['total_seconds']:.0f} s; {paths}")
 
 
-def finish(job: Job, test_labels: np.ndarray | None, begin: float, *, allowed: bool) -> dict[str, Any]:
-    """Does what is not done yet of a job -> its report."""
+def finish(job: Job, test_labels: np.ndarray | None, begin: float, *, allowed: bool) -> dict[str, Any] | None:
+    """Does what is not done yet of a job -> its report. Of several processes all train, and the first does the rest."""
+    from jaxnets.devices import leads
+
     resumed = (job.out / "members").is_dir()
     for folder in job.teachers():
         family, _, seed = folder.name.rpartition("-")
         train_member(job, folder, family, int(seed))
-        predict_member(job, folder)
+        if leads():
+            predict_member(job, folder)
 
     if job.preset.students:
-        choose_pseudo_labels(job)
+        if leads():
+            choose_pseudo_labels(job)
+        meet("pseudo-labels")
     for family, folder in zip(job.preset.students, job.students(), strict=True):
         train_member(job, folder, family, job.seed, pseudo_labels=job.out / "pseudo_labels")
-        predict_member(job, folder)
+        if leads():
+            predict_member(job, folder)
 
+    report = conclude(job, test_labels, begin, allowed=allowed, resumed=resumed) if leads() else None
+    meet("end")
+    return report
+
+
+def conclude(job: Job, test_labels: np.ndarray | None, begin: float, *, allowed: bool, resumed: bool) -> dict[str, Any]:
+    """Averages the trained networks -> the report of them."""
     members = [*job.teachers(), *job.students()]
     combine_members(job, members)
     path = job.out / "report.json"

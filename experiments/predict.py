@@ -17,11 +17,12 @@ def predict_member(job: Job, network: Path) -> None:
     origin = {"network": identity(network), "data_sha256": job.data_sha256, "views": job.preset.views}
     if is_made(folder, origin):
         return
+    from jaxnets.devices import local
     from jaxnets.inference.ensemble import accuracy, combine
     from jaxnets.inference.tta import tta
     from jaxnets.runs import open_run
 
-    answers = tta(open_run(network), job.pictures(), views=job.preset.views, devices=job.devices)
+    answers = tta(open_run(network), job.pictures(), views=job.preset.views, devices=local(job.devices))
     with sealed_folder(folder, origin) as draft:
         for name, log_probs in answers.items():
             np.savez(draft / f"{name}.npz", log_probs=log_probs)

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import signal
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.console import say, training_line
-from experiments.ending import deferred
+from experiments.ending import Stopped, deferred
 from experiments.options import Job, Options, open_job, run
+from experiments.together import agreed, meet, pulsing
 from jaxnets.errors import InputError
 from jaxnets.files import read_json
 from jaxnets.lock import locked
@@ -18,6 +21,7 @@ from jaxnets.rows import write_rows
 from jaxnets.seal import FIX, check, seal
 
 if TYPE_CHECKING:
+    from jaxnets.training.fit import Progress
     from jaxnets.training.step import Examples
 
 
@@ -36,6 +40,7 @@ def train_member(job: Job, folder: Path, family: str, seed: int, *, pseudo_label
 
     Raises InputError where the folder holds another network, or a damaged one; DivergedError as `fit` does.
     """
+    from jaxnets.devices import leads
     from jaxnets.runs import RunConfig
     from jaxnets.training.fit import Validation, fit
     from jaxnets.training.step import Examples, labelled
@@ -50,16 +55,25 @@ def train_member(job: Job, folder: Path, family: str, seed: int, *, pseudo_label
     config = RunConfig.of(job.preset.recipe(family), digits, **facts)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     valid = Validation(digits.x_train[job.valid_rows], job.valid_labels())
-    with locked(folder.with_name(f".{folder.name}.lock")):
+    with locked(folder.with_name(f".{folder.name}.lock")) if leads() else nullcontext():
         if folder.is_dir():
             if check(folder) != {"config": config.settings()}:
                 raise InputError(folder, "was trained with other settings or pseudo-labels", FIX)
             return
-        with training_line(folder.name) as report, deferred() as stopping:
-            fit(unfinished, config, examples, valid, job.devices, report, stopping, identical=job.identical)
-        write_rows(unfinished, digits.x_train[job.train_rows])
-        seal(unfinished, {"config": config.settings()})
-        os.rename(unfinished, folder)
+        with training_line(folder.name) as show, pulsing() as pulse, deferred() as stopping:
+
+            def report(progress: "Progress") -> None:
+                pulse()
+                show(progress)
+
+            places = unfinished, config, examples, valid, job.devices
+            finished = fit(*places, report, agreed(stopping), identical=job.identical)
+        if not finished:
+            raise Stopped(signal.SIGTERM)
+        if leads():
+            write_rows(unfinished, digits.x_train[job.train_rows])
+            seal(unfinished, {"config": config.settings()})
+            os.rename(unfinished, folder)
 
 
 def read_pseudo_labels(folder: Path, images: np.ndarray) -> "tuple[Examples, str]":
@@ -84,6 +98,7 @@ def main(options: TrainOptions) -> None:
         folder = job.member(options.family, seed, student=options.student)
         pseudo_labels = job.out / "pseudo_labels" if options.student else None
         train_member(job, folder, options.family, seed, pseudo_labels=pseudo_labels)
+        meet("trained")
     say(f"{folder}: trained, {read_json(folder / 'config.json')['recipe']['training']['epochs']} epochs")
 
 

@@ -18,10 +18,13 @@ AXIS = "data"
 
 
 def choose_devices(count: int | None) -> Devices:
-    """The first `count` of this process's devices, all of them unless a count is given."""
-    devices = jax.local_devices()
+    """The first `count` of all devices, of this process and of those that work with it; all unless a count is given.
+    Every process has to take part, so several of them use all that there are."""
+    devices = jax.devices()
     if count is None:
         return devices
+    if jax.process_count() > 1:
+        raise InputError("--devices", f"{count} asked for, of several processes", "leave it out: all are used")
     if not 1 <= count <= len(devices):
         kind = devices[0].platform
         fix = f"give 1 to {len(devices)}"
@@ -65,14 +68,24 @@ def default_precision(devices: Devices) -> str:
     return "bfloat16"
 
 
+def leads() -> bool:
+    """Whether this process writes files and speaks: the first of those that work together does."""
+    return jax.process_index() == 0
+
+
+def local(devices: Devices) -> Devices:
+    """Those that belong to this process."""
+    return [device for device in devices if device.process_index == jax.process_index()]
+
+
 def replicate(tree: Any, devices: Devices) -> Any:
-    """One whole copy of every array on each device. By way of NumPy: a copy that shared a buffer with the caller's
-    array would delete it when donated."""
+    """One whole copy of every array on each device of this process. By way of NumPy: a copy that shared a buffer with
+    the caller's array would delete it when donated."""
     return jax.device_put(jax.tree.map(np.asarray, tree), everywhere(devices))
 
 
 def everywhere(devices: Devices) -> NamedSharding:
-    return NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec())
+    return NamedSharding(Mesh(np.asarray(local(devices)), (AXIS,)), PartitionSpec())
 
 
 def is_replicated(tree: Any, devices: Devices) -> bool:
@@ -82,5 +95,7 @@ def is_replicated(tree: Any, devices: Devices) -> bool:
 
 
 def share(rows: np.ndarray, devices: Devices) -> np.ndarray:
-    """rows (..., B) -> (D, ..., B / D): neighbours stay on one device."""
-    return np.stack(np.split(rows, len(devices), axis=-1))
+    """rows (..., B) -> (D', ..., B / D) for the D' of the D devices that are this process's: neighbours stay on one."""
+    shares = np.split(rows, len(devices), axis=-1)
+    mine = jax.process_index()
+    return np.stack([rows for rows, device in zip(shares, devices, strict=True) if device.process_index == mine])

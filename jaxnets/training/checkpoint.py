@@ -113,18 +113,28 @@ def refuse_others(path: Path, saved: dict[str, str], wanted: dict[str, str]) -> 
 
 def write(folder: Path, items: dict[str, Any]) -> None:
     """An item a folder: where orbax's composite checkpoint fails, its threads go on waiting for minutes."""
-    with one_line(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+    with one_line(), open_orbax() as checkpointer:
         for name, tree in items.items():
             checkpointer.save((folder / name).absolute(), args=ocp.args.StandardSave(tree))
 
 
 def read(folder: Path, like: dict[str, Any]) -> dict[str, Any]:
     shapes = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
-    with one_line(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+    with one_line(), open_orbax() as checkpointer:
         restore = lambda name, tree: checkpointer.restore(
             (folder / name).absolute(), args=ocp.args.StandardRestore(tree)
         )
         return {name: restore(name, tree) for name, tree in shapes.items()}
+
+
+def open_orbax() -> ocp.Checkpointer:
+    """This process by itself: orbax would wait for the others, who do not write."""
+    mine = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=mine, active_processes={mine}, barrier_sync_key_prefix=f"{mine}"
+    )
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=options)
+    return ocp.Checkpointer(handler, multiprocessing_options=options)
 
 
 @contextmanager

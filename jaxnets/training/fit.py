@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnets.config import to_json
-from jaxnets.devices import Devices, replicate
+from jaxnets.devices import Devices, leads, local, replicate
 from jaxnets.errors import DivergedError, InputError
 from jaxnets.files import atomic_file, write_json
 from jaxnets.fingerprint import differences, fingerprint
@@ -72,7 +72,8 @@ def fit(
     identical: bool = False,
 ) -> bool:
     """Trains the network of `config` on `examples` (NumPy arrays); config.json, metrics.csv, state/ and best/ are left
-    in `folder`: the last state, and the averaged network of the epoch that had most validation rows right.
+    in `folder`: the last state, and the averaged network of the epoch that had most validation rows right. Several
+    processes call it alike; the first one writes.
 
     A folder that holds some steps already is taken up from there, to the same bits where the fingerprint is the same;
     where it is not, a warning says so, or, if the bits must be `identical`, an InputError. As soon as `stopping()` is
@@ -93,13 +94,14 @@ def fit(
     point = resume(folder, config, parts.start(config.seed), now, identical=identical)
     if len(point.history) == training.epochs:
         return True
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", to_json(config))
+    if leads():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "config.json", to_json(config))
     state, resident = replicate((point.state, examples), devices)
     begin = time.perf_counter()
     run_epoch = parts.compile(devices, state, resident)
     compile_seconds = time.perf_counter() - begin
-    predict = make_predict(parts.graphdef, devices)
+    predict = make_predict(parts.graphdef, local(devices))
 
     while len(point.history) < training.epochs:
         begin, epoch = time.perf_counter(), len(point.history)
@@ -113,7 +115,8 @@ def fit(
                 raise DivergedError(f"{config.recipe.family}: answers after epoch {epoch + 1} are not finite")
             row = summarise(config, parts, point, accuracy(log_probs, valid.labels), compile_seconds)
             point, compile_seconds = Point(state, [*point.history, row], {}, 0.0), 0.0
-        save(folder, config, point, now)
+        if leads():
+            save(folder, config, point, now)
         if stopping():
             break
         report(Progress(epoch + 1, training.epochs, 0, parts.steps, training.batch_size, row["images_per_second"], row))

@@ -69,7 +69,8 @@ def compile_loop(train_step: Step, devices: Devices, state: TrainState, examples
     places = share(np.arange(order.shape[1]), devices)
     axes = (None, None, 0, 0, None)
     looped = jax.pmap(loop, AXIS, in_axes=axes, out_axes=None, donate_argnums=0, devices=list(devices))
-    run = looped.lower(state, examples, share(order[:size], devices), places, np.int32(size)).compile()
+    arguments = state, examples, share(order[:size], devices), places, np.int32(size)
+    run = compile_ahead(looped, arguments, devices, long=False)
 
     def epoch(state: TrainState, examples: Examples, order: np.ndarray, done: Done) -> Any:
         history = []
@@ -101,8 +102,7 @@ def compile_steps(
     mapped = jax.pmap(
         train_step.update, AXIS, in_axes=(None, 0, 0), out_axes=None, donate_argnums=0, devices=list(devices)
     )
-    lowered = mapped.lower(state, *ready(state, examples, order[0]))
-    update = compile_for_long(lowered, devices) if long else lowered.compile()
+    update = compile_ahead(mapped, (state, *ready(state, examples, order[0])), devices, long=long)
 
     def epoch(state: TrainState, examples: Examples, order: np.ndarray, done: Done) -> Any:
         history: list[Metrics] = []
@@ -124,6 +124,15 @@ def compile_steps(
         return state, jax.tree.map(lambda *parts: np.concatenate(parts), *history)
 
     return epoch
+
+
+def compile_ahead(mapped: Any, arguments: tuple[Any, ...], devices: Devices, *, long: bool) -> Any:
+    """The mapped function, compiled for such arguments; with several processes at its first call, as what is compiled
+    ahead asks each of them for the arguments of all (jax 0.10 and 0.12)."""
+    if jax.process_count() > 1:
+        return mapped
+    lowered = mapped.lower(*arguments)
+    return compile_for_long(lowered, devices) if long else lowered.compile()
 
 
 def take(examples: Examples, rows: jax.Array) -> Examples:

@@ -14,7 +14,7 @@ def as_before(monkeypatch):
     """Signals and warnings are the process's own: they are put back."""
     monkeypatch.setattr(ending, "received", [])
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    monkeypatch.setattr("sys.argv", ["experiments/pipeline.py", "--out", "a folder"])
+    monkeypatch.setattr("sys.orig_argv", ["python", "-m", "experiments.pipeline", "--out", "a folder"])
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in handlers.items():

@@ -1,0 +1,103 @@
+"""Starts the processes of one job on this machine, and watches them: when one dies or stands still, all are ended, and
+a line says which and why. The same command, with fewer processes if need be, goes on from there.
+
+    python -m experiments.launch --processes 2 -- python -m experiments.pipeline --preset full
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.ending import PULSE, again, deferred, leave, received
+from experiments.options import run
+from jaxnets.errors import InputError
+
+LOST = 75
+GRACE = 30.0
+"""Seconds that a process has for its last save when all are to stop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchOptions:
+    processes: int = 2
+    """How many to start; each loads the data itself, and process 0 writes."""
+    devices_each: int | None = None
+    """GPUs of a process: the first has 0 to N - 1, and so on. All see all unless given."""
+    stall: float = 60.0
+    """Seconds without a training step after which a process is lost."""
+
+
+def start(options: LaunchOptions, command: list[str], folder: Path) -> list[subprocess.Popen[bytes]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    workers = []
+    for number in range(options.processes):
+        mine = ["--coordinator", address, "--processes", f"{options.processes}", "--process-id", f"{number}"]
+        quiet = {"TF_CPP_MIN_LOG_LEVEL": "2"}  # XLA tells of every signal
+        environment = quiet | os.environ | {PULSE: str(folder / str(number))}
+        if options.devices_each is not None:
+            first = number * options.devices_each
+            environment["JAX_LOCAL_DEVICE_IDS"] = ",".join(map(str, range(first, first + options.devices_each)))
+        workers.append(subprocess.Popen([*command, *mine], env=environment, start_new_session=True))
+    return workers
+
+
+def watch(workers: list[subprocess.Popen[bytes]], folder: Path, stall: float) -> tuple[int, str]:
+    """-> an exit code and why, as soon as one of the workers ends otherwise than well, or stands still, or this process
+    is told to stop; 0 once all have ended well."""
+    while not received:
+        codes = [worker.poll() for worker in workers]
+        for number, code in enumerate(codes):
+            if code:
+                told = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+                return (code if code in (2, 3) else LOST), f"process {number} ended with {told}"
+        if codes == [0] * len(workers):
+            return 0, ""
+        # Where one stands still the others soon wait for it: theirs are the younger pulses.
+        pulses = [(path.stat().st_mtime, path.name) for path in folder.iterdir()]
+        if pulses and time.time() - min(pulses)[0] > stall:
+            return LOST, f"process {min(pulses)[1]} has not finished a step for {stall:.0f} s"
+        time.sleep(0.1)
+    return 128 + received[0], "told to stop"
+
+
+def end(workers: list[subprocess.Popen[bytes]], *, grace: float) -> None:
+    """Asks the workers to end, and ends them after `grace` seconds."""
+    for worker in workers:
+        if worker.poll() is None:
+            os.killpg(worker.pid, signal.SIGTERM if grace else signal.SIGKILL)
+    deadline = time.monotonic() + grace
+    while grace and time.monotonic() < deadline and any(worker.poll() is None for worker in workers):
+        time.sleep(0.1)
+    for worker in workers:
+        if worker.poll() is None:
+            os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
+
+
+def main(options: LaunchOptions, command: list[str]) -> None:
+    if options.processes < 1:
+        raise InputError("--processes", f"is {options.processes}", "give a whole number of at least 1")
+    if not command:
+        raise InputError("--", "no command is given", "put it behind --, for instance python -m experiments.pipeline")
+    with tempfile.TemporaryDirectory() as folder, deferred():
+        workers = start(options, command, Path(folder))
+        try:
+            code, why = watch(workers, Path(folder), options.stall)
+        finally:
+            end(workers, grace=GRACE if received else 0.0)
+    if code:
+        leave(code, f"launch: {why}; all have ended. What was saved is kept; go on with\n{again()}")
+
+
+if __name__ == "__main__":
+    place = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    sys.argv, behind = sys.argv[:place], sys.argv[place + 1 :]
+    run(lambda options: main(options, behind), LaunchOptions)

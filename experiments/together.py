@@ -1,0 +1,70 @@
+"""Several processes, one job: how they find each other, who writes, and how they stop at the same step. JAX does the
+rest: each process has its own devices, and `pmap` spans them all."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from experiments import ending
+from experiments.ending import PULSE
+from jaxnets.errors import InputError
+
+HEARTBEAT = 30
+"""Seconds after which the others notice that a process is dead."""
+
+
+def join(coordinator: str | None, processes: int | None, process_id: int | None) -> None:
+    """Joins the others, before JAX computes anything; a cluster's manager knows what is not given."""
+    import jax
+
+    given = (coordinator, processes, process_id)
+    if None in given and given != (None, None, None):
+        raise InputError("--coordinator", "needs --processes and --process-id", "give all three, or let launch do it")
+    ending.alone = False
+    try:
+        jax.distributed.initialize(*given, heartbeat_timeout_seconds=HEARTBEAT)
+    except (ValueError, RuntimeError) as error:
+        problem = f"the processes did not find each other ({' '.join(str(error).split())[:100]})"
+        raise InputError("--coordinator", problem, "start all of them, with the same address") from error
+    if jax.process_index() > 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
+
+
+def meet(place: str) -> None:
+    """Waits until all processes are here."""
+    import jax
+    from jax.experimental import multihost_utils
+
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(place)
+
+
+def agreed(alone: Callable[[], bool]) -> Callable[[], bool]:
+    """-> what tells whether to stop, at the same step in all processes; `alone` tells it where there is one."""
+    import jax
+    from jax.experimental import multihost_utils
+
+    if jax.process_count() == 1:
+        return alone
+    calls, reached = 0, False
+
+    def stopping() -> bool:
+        nonlocal calls, reached
+        calls += 1
+        reached = reached or multihost_utils.reached_preemption_sync_point(calls)
+        return reached
+
+    return stopping
+
+
+@contextmanager
+def pulsing() -> Iterator[Callable[[], None]]:
+    """Yields what shows `launch`, if it watches, that this process goes on; only meanwhile must it go on."""
+    path = os.environ.get(PULSE)
+    try:
+        yield (lambda: Path(path).touch()) if path else (lambda: None)
+    finally:
+        if path:
+            Path(path).unlink(missing_ok=True)

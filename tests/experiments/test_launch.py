@@ -1,0 +1,142 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import experiments
+from jaxnets.runs import open_run
+from jaxnets.training.checkpoint import steps
+
+ROOT = Path(experiments.__file__).parents[1]
+TRAIN = ["python", "-m", "experiments.train", "--preset", "smoke", "--data", "digits", "--family", "wide_cnn", "--out"]
+STEPS = 40  # an epoch
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """start(*command, **environment) -> a process of tiny networks; all share one cache of compiled programs."""
+    quick = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    cache = {"XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))}
+
+    def begin(*command, **environment):
+        command = [sys.executable, *map(str, command[1:])]
+        environment = os.environ | quick | cache | environment
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, env=environment, cwd=ROOT, **pipes)
+
+    return begin
+
+
+def launch(*options):
+    return "python", "-m", "experiments.launch", "--processes", "2", *options, "--", sys.executable
+
+
+def finish(process):
+    stdout, stderr = process.communicate(timeout=120)
+    return process.returncode, stdout, stderr
+
+
+@pytest.fixture(scope="module")
+def on_two_devices(start, tmp_path_factory):
+    """The folder of a job that one process trained on two devices."""
+    out = tmp_path_factory.mktemp("one") / "job"
+    code, _, stderr = finish(start(*TRAIN, out, XLA_FLAGS="--xla_force_host_platform_device_count=2"))
+    assert (code, stderr) == (0, "")
+    return out
+
+
+def assert_same_network(out, other):
+    ours, others = (jax.tree.leaves(open_run(folder / "members" / "wide_cnn-0")[2:]) for folder in (out, other))
+    for one, another in zip(ours, others, strict=True):
+        np.testing.assert_allclose(one, another, rtol=1e-5, atol=1e-5)
+
+
+def begun(start, out, *options):
+    """-> the launcher of a job whose first epoch is saved, and its two workers."""
+    process = start(*launch(*options), *TRAIN[1:], out)
+    deadline = time.monotonic() + 60
+    while (
+        not (out / "members" / ".wide_cnn-0.unfinished" / "state" / str(STEPS)).exists() and time.monotonic() < deadline
+    ):
+        time.sleep(0.01)
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=True)
+    workers = sorted(map(int, found.stdout.split()))
+    assert len(workers) == 2
+    return process, workers
+
+
+def gone(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_two_processes_train_the_network_that_one_does(start, on_two_devices, tmp_path):
+    code, stdout, stderr = finish(start(*launch(), *TRAIN[1:], tmp_path))
+    assert (code, stderr) == (0, "")
+    assert stdout.count("epoch  6.0/6") == stdout.count("trained, 6 epochs") == 1  # the first process alone speaks
+    assert_same_network(tmp_path, on_two_devices)
+
+
+@pytest.mark.parametrize(
+    ("number", "options", "words"),
+    [
+        (signal.SIGKILL, [], "launch: process 1 ended with signal SIGKILL"),
+        (signal.SIGSTOP, ["--stall", "3"], "launch: process 1 has not finished a step for 3 s"),
+    ],
+)
+def test_a_lost_process_ends_all_and_fewer_go_on(start, on_two_devices, tmp_path, number, options, words):
+    process, workers = begun(start, tmp_path, *options)
+    os.kill(workers[1], number)
+    code, _, stderr = finish(process)
+    assert code == 75
+    told, command = [line for line in stderr.splitlines() if line][-2:]
+    assert told == f"{words}; all have ended. What was saved is kept; go on with"
+    assert command.endswith(f"--out {tmp_path}")
+    assert all(map(gone, workers))
+    code, _, stderr = finish(start(*TRAIN, tmp_path))
+    assert code == 0
+    assert "the bits may differ" in stderr
+    assert_same_network(tmp_path, on_two_devices)
+
+
+def test_told_to_stop_they_stop_at_the_same_step(start, on_two_devices, tmp_path):
+    process, workers = begun(start, tmp_path)
+    process.send_signal(signal.SIGTERM)
+    code, _, stderr = finish(process)
+    assert code == 143
+    told, command = stderr.splitlines()[-2:]
+    assert told == "stopped: what was saved is kept; go on with"
+    assert all(map(gone, workers))
+    assert steps(tmp_path / "members" / ".wide_cnn-0.unfinished" / "state")[-1] > STEPS
+    code, _, stderr = finish(start(*command.split()))
+    assert (code, stderr) == (0, "")
+    assert_same_network(tmp_path, on_two_devices)
+
+
+def test_a_mistake_is_told_with_its_own_code(start, tmp_path):
+    code, _, stderr = finish(start(*launch(), *TRAIN[1:], tmp_path, "--data", "nowhere.npz"))
+    assert code == 2
+    assert "error: nowhere.npz" in stderr
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ((*launch()[:-2],), "no command is given"),
+        ((*launch("--processes", "0"), "-c", "pass"), "--processes: is 0"),
+        ((*TRAIN, "out", "--processes", "2"), "needs --processes and --process-id"),
+    ],
+)
+def test_what_cannot_be_launched_is_refused(start, command, words):
+    code, _, stderr = finish(start(*command))
+    assert (code, stderr.count("\n")) == (2, 1)
+    assert words in stderr
