@@ -115,9 +115,9 @@ def open_job(options: Options, *, alone: bool = True) -> Iterator[Job]:
         check_batch(recipe.training.batch_size, len(train_rows), devices)
     writable(out)
     with locked(out / ".lock") if alone and leads() else nullcontext():
-        settings = {"preset": to_json(preset), "data_sha256": sha256, "seed": options.seed, "precision": precision}
         if leads():
-            claim(out, settings, resume=options.resume)
+            settings = {"data_sha256": sha256, "seed": options.seed, "precision": precision}
+            claim(out, {"preset": same_for_all(preset)} | settings, resume=options.resume)
         why = f", as there is {'an' if accelerator else 'no'} accelerator" if options.preset == "auto" else ""
         where = f"{len(devices)} {devices[0].device_kind} device{'s' if len(devices) > 1 else ''}"
         print(f"preset {preset.name}{why}; data {digits.name}; {where}, {precision}; results in {out}", flush=True)
@@ -137,6 +137,11 @@ def chosen_preset(options: Options, default: str) -> Preset:
             preset.recipe(family)
         preset = replace(preset, students=options.students)
     return preset
+
+
+def same_for_all(preset: Preset) -> dict[str, Any]:
+    """What must not change within a job: more seeds or students may come later."""
+    return {name: value for name, value in to_json(preset).items() if name not in ("seeds", "students")}
 
 
 def claim(out: Path, settings: dict[str, Any], *, resume: bool = True) -> None:

@@ -9,7 +9,7 @@ import pytest
 import experiments
 from experiments import evaluate, pipeline, predict, train
 from experiments.evaluate import EvaluateOptions
-from experiments.options import Options, ScoreOptions, chosen_preset, claim, run
+from experiments.options import Options, ScoreOptions, chosen_preset, claim, open_job, run
 from experiments.train import TrainOptions
 from jaxnets import recipes
 from jaxnets.config import to_json
@@ -117,6 +117,17 @@ def test_a_job_is_claimed_again_with_the_same_settings_only(tmp_path):
         claim(tmp_path, settings | {"seed": 1})
     with pytest.raises(InputError, match="was used before"):
         claim(tmp_path, settings, resume=False)
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_more_seeds_may_come_later(tmp_path):
+    options = Options(preset="smoke", data="digits", out=tmp_path, compilation_cache=False)
+    with open_job(options) as job:
+        one = job.teachers()
+    with open_job(replace(options, seeds=2, students=("senet",))) as job:
+        assert (job.teachers()[:5], len(job.teachers()), len(job.students())) == (one, 10, 1)
+    with pytest.raises(InputError, match="another seed"), open_job(replace(options, seed=1)):
+        raise AssertionError
 
 
 def test_the_command_line_changes_seeds_and_students():
