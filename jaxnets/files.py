@@ -61,10 +61,22 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def new_draft(path: Path) -> Path:
-    """A free name beside `path`. What killed writers left there is removed."""
+    """A free name beside `path`. What killed writers left there is removed, but not what others are writing."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        remove(leftover)
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        if not is_alive(leftover.name.split(".")[-3]):
+            remove(leftover)
+    return path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def is_alive(process: str) -> bool:
+    """Whether the process of that number runs on this machine."""
+    try:
+        os.kill(int(process), 0)
+    except (ValueError, ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def remove(path: Path) -> None:

