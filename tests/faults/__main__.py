@@ -1,0 +1,69 @@
+"""Breaks what can break, many times, and counts what it cost: `python -m tests.faults [--full] [NAME ...]`.
+
+The fast size takes some minutes; the full one, hours, and goes on where it was stopped.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tests.faults import peers, pipelines, store
+
+PROTOCOLS = {
+    "kill -9 anywhere in the pipeline": (pipelines.kills, 8, 100),
+    "signals anywhere in the pipeline": (pipelines.signals, 4, 50),
+    "an error at every call of a save": (store.errors, 20, 400),
+    "a kill at every call of a save": (store.kills, 20, 400),
+    "a damaged file of a step": (store.damages, 50, 500),
+    "no room at any size": (store.full_disks, 10, 60),
+    "not finite at any leaf": (store.infinities, 10, 50),
+    "two writers in one folder": (store.writers, 10, 50),
+    "a peer that dies, stands still or raises": (peers.losses, 3, 60),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("names", nargs="*", help="protocols, by any part of their names; all unless given")
+    parser.add_argument("--full", action="store_true", help="as many trials as before a release")
+    parser.add_argument("--out", type=Path, help="JSON of the counts; what stands there already is not tried again")
+    options = parser.parse_args()
+    done = json.loads(options.out.read_text()) if options.out and options.out.is_file() else {}
+    wanted = [name for name in PROTOCOLS if not options.names or any(part in name for part in options.names)]
+    for name in wanted:
+        if name not in done:
+            done[name] = count(name, full=options.full)
+            if options.out:
+                options.out.write_text(json.dumps(done, indent=1) + "\n")
+    print(f"{'protocol':<44} trials  struck  failures  seconds")
+    for name in wanted:
+        counts = done[name]
+        print(
+            f"{name:<44} {counts['trials']:6}  {counts['struck']:6}  {len(counts['failures']):8}  {counts['seconds']:7}"
+        )
+    sys.exit(any(done[name]["failures"] for name in wanted))
+
+
+def count(name: str, *, full: bool) -> dict[str, object]:
+    """Runs a protocol -> how many trials, how often the fault struck, and what each failure was."""
+    protocol, fast, many = PROTOCOLS[name]
+    begin, struck, failures, trials = time.perf_counter(), 0, [], 0
+    with tempfile.TemporaryDirectory() as folder:
+        for trial in protocol(Path(folder), np.random.default_rng(0), many if full else fast):
+            trials += 1
+            struck += trial.struck
+            failures += [trial.failure] if trial.failure else []
+            print(f"\r{name}: {trials} trials, {struck} struck, {len(failures)} failures ", end="", flush=True)
+            if trial.failure:
+                print(f"\n  {trial.failure}")
+    print()
+    return {"trials": trials, "struck": struck, "failures": failures, "seconds": round(time.perf_counter() - begin)}
+
+
+if __name__ == "__main__":
+    main()

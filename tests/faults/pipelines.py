@@ -1,0 +1,110 @@
+"""Kills and signals at any time of a whole pipeline of tiny networks: started again by the same command, or by the one
+that it printed, it ends in the same bits as if nothing had happened."""
+
+import hashlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from jaxnets.runs import open_run
+from tests.faults.trial import Trial
+
+ROOT = Path(__file__).parents[2]
+OPTIONS = ["--preset", "smoke", "--data", "digits", "--out"]
+
+
+def start(command: list[str], cache: Path) -> subprocess.Popen[str]:
+    quick = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "XDG_CACHE_HOME": str(cache)}
+    environment = os.environ | quick
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True, **pipes)  # type: ignore[call-overload, no-any-return]
+
+
+def pipeline(out: Path) -> list[str]:
+    return [sys.executable, "-m", "experiments.pipeline", *OPTIONS, str(out)]
+
+
+def bits(out: Path) -> dict[str, str]:
+    """Hashes of all that a pipeline is for: weights and statistics, answers, the submission."""
+    hashes = {path: hashlib.sha256((out / path).read_bytes()).hexdigest() for path in ("submission.csv",)}
+    for path in sorted(
+        [*out.glob("predictions/*/*.npz"), *out.glob("ensemble/*.npz"), *out.glob("pseudo_labels/*.npz")]
+    ):
+        with np.load(path) as file:
+            joined = b"".join(file[name].tobytes() for name in sorted(file.files))
+        hashes[str(path.relative_to(out))] = hashlib.sha256(joined).hexdigest()
+    for member in sorted((out / "members").iterdir()):
+        run = open_run(member)
+        leaves = [np.asarray(leaf).tobytes() for tree in (run.params, run.stats) for leaf in sorted_leaves(tree)]
+        hashes[member.name] = hashlib.sha256(b"".join(leaves)).hexdigest()
+    return hashes
+
+
+def sorted_leaves(tree: object) -> list[object]:
+    import jax
+
+    return jax.tree.leaves(tree)
+
+
+def whole(folder: Path) -> dict[str, str]:
+    """The bits of a pipeline that nothing disturbs, run twice so that compiled programs are cached for the others."""
+    for name in ("first", "whole"):
+        process = start(pipeline(folder / name), folder / "cache")
+        assert process.wait() == 0, process.communicate()[1]
+    return bits(folder / "whole")
+
+
+def kills(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
+    """One pipeline after the other, each killed every few seconds until it comes to its end."""
+    desired, done = whole(folder), 0
+    while done < trials:
+        out = folder / f"killed-{done}"
+        struck = []
+        while True:
+            process = start(pipeline(out), folder / "cache")
+            try:
+                _, stderr = process.communicate(timeout=rng.uniform(1, 25))
+                break
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+                struck.append(Trial(True))
+        done += len(struck)
+        yield from struck
+        failure = stderr or ("" if bits(out) == desired else "other bits")
+        yield Trial(False, f"exit {process.returncode}: {failure}" if process.returncode or failure else "")
+
+
+def signals(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
+    """SIGINT or SIGTERM at any time; the command that is printed then is run as it stands."""
+    desired, done = whole(folder), 0
+    while done < trials:
+        out, command = folder / f"stopped-{done}", None
+        while True:
+            process = start(command or pipeline(out), folder / "cache")
+            number = rng.choice([signal.SIGINT, signal.SIGTERM])
+            try:
+                _, stderr = process.communicate(timeout=rng.uniform(4, 25))
+                break
+            except subprocess.TimeoutExpired:
+                process.send_signal(number)
+            failure = ""
+            try:
+                _, stderr = process.communicate(timeout=20)
+                lines = stderr.splitlines()
+                command = shlex.split(lines[-1])
+                if process.returncode != 128 + number or not lines[-2].startswith("stopped: "):
+                    failure = f"exit {process.returncode}: {stderr}"
+            except (subprocess.TimeoutExpired, IndexError):
+                process.kill()
+                failure = "it did not end in good order within 20 s"
+            done += 1
+            yield Trial(True, failure)
+        failure = stderr or ("" if bits(out) == desired else "other bits")
+        yield Trial(False, f"exit {process.returncode}: {failure}" if process.returncode or failure else "")

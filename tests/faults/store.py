@@ -1,0 +1,225 @@
+"""Faults of disks and of other processes against the store of training states: whatever happens, the newest step that
+was acknowledged is there, every step that is listed is right, and the next save works."""
+
+import errno
+import multiprocessing
+import os
+import resource
+import signal
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxnets.errors import DivergedError, InputError
+from jaxnets.lock import locked
+from jaxnets.training.checkpoint import restore, save, steps
+from tests.faults.trial import Trial
+
+CALLS = ("fsync", "rename", "replace", "mkdir", "scandir", "unlink", "rmdir", "open", "listdir", "stat")
+FACTS: dict[str, Any] = {"history": []}
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["jaxnets.training.checkpoint"])
+
+
+def tree(value: int) -> dict[str, Any]:
+    rng = np.random.default_rng(value)
+    return {
+        "average": {"kernel": rng.random((40, 30), np.float32)},
+        "rest": {"step": np.int32(value), "m": rng.random(99)},
+    }
+
+
+def filled(folder: Path) -> Path:
+    for step in (1, 2):
+        save(folder, step, tree(step), FACTS)
+    return folder
+
+
+def wrong(folder: Path, acknowledged: int) -> str:
+    """What is wrong with a store of which this step was acknowledged last; empty if nothing is."""
+    found = steps(folder)
+    if not found or found[-1] < acknowledged:
+        return f"step {acknowledged} was acknowledged, {found} are there"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            held = restore(folder, tree(0))
+            if held is None or not equal(held.items, tree(found[-1])):
+                return f"step {found[-1]} holds other numbers"
+            save(folder, 1000, tree(1000), FACTS)
+            held = restore(folder, tree(0))
+        if held is None or not equal(held.items, tree(1000)) or len(list(folder.iterdir())) > 2:
+            return "the next save went wrong, or leftovers stay"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(np.array_equal(one[tree][name], other[tree][name]) for tree in other for name in other[tree])
+
+
+def strike(call: str, place: int, fault: Any) -> list[bool]:
+    """The place-th `os.call` from now on is the fault -> whether it has struck, once it has."""
+    real, seen, struck = getattr(os, call), 0, []
+
+    def faulty(*arguments: Any, **options: Any) -> Any:
+        nonlocal seen
+        seen += 1
+        if seen == place:
+            struck.append(True)
+            fault()
+        return real(*arguments, **options)
+
+    setattr(os, call, faulty)
+    return struck
+
+
+def disk_error() -> None:
+    raise OSError(errno.EIO, "Input/output error")
+
+
+def attempt(folder: Path, call: str, place: int, kill: bool, answers: Any) -> None:
+    """In a process of its own: a save with a fault in it -> whether it struck, whether the step was acknowledged, and
+    how else it ended than it may."""
+    struck = strike(call, place, (lambda: os.kill(os.getpid(), signal.SIGKILL)) if kill else disk_error)
+    try:
+        save(folder, 3, tree(3), FACTS)
+        answers.put((bool(struck), True, ""))
+    except InputError:
+        answers.put((bool(struck), False, ""))
+    except Exception as error:
+        answers.put((bool(struck), False, f"{type(error).__name__}: {error}"))
+
+
+def faults(folder: Path, rng: np.random.Generator, trials: int, *, kill: bool) -> Iterator[Trial]:
+    for trial in range(trials):
+        store = filled(folder / str(trial))
+        call, place = str(rng.choice(CALLS)), int(rng.integers(1, 40))
+        answers = CONTEXT.Queue()
+        worker = CONTEXT.Process(target=attempt, args=(store, call, place, kill, answers))
+        worker.start()
+        worker.join(60)
+        killed = worker.exitcode == -signal.SIGKILL
+        struck, saved, failure = (True, False, "") if killed else answers.get(timeout=10)
+        if worker.is_alive():
+            worker.kill()
+            failure = "it does not end"
+        failure = failure or wrong(store, 3 if saved else 2)
+        yield Trial(struck, f"{call} {place}: {failure}" if failure else "")
+
+
+def errors(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
+    return faults(folder, rng, trials, kill=False)
+
+
+def kills(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
+    return faults(folder, rng, trials, kill=True)
+
+
+def damages(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
+    """A file is deleted, cut, emptied, lengthened, zeroed in part, or has one bit flipped: the step before is used,
+    with one warning that names it."""
+    store = filled(folder / "store")
+    files = sorted(path for path in (store / "2").rglob("*") if path.is_file())
+    kinds = ("delete", "cut", "empty", "append", "zero", *["flip"] * 5)
+    for _ in range(trials):
+        path, kind = files[rng.integers(len(files))], str(rng.choice(kinds))
+        content = path.read_bytes()
+        damage(path, kind, rng)
+        changed = not path.exists() or path.read_bytes() != content
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            held = restore(store, tree(0))
+        right = held is not None and equal(held.items, tree(1 if changed else 2))
+        named = [str(warning.message) for warning in told]
+        if changed and not (len(named) == 1 and str(store / "2") in named[0]):
+            right = False
+        yield Trial(changed, "" if right else f"{kind} {path.name}: {named}")
+        path.write_bytes(content)
+
+
+def damage(path: Path, kind: str, rng: np.random.Generator) -> None:
+    content = bytearray(path.read_bytes())
+    place = int(rng.integers(max(len(content), 1)))
+    if kind == "delete":
+        path.unlink()
+        return
+    if kind == "flip" and content:
+        content[place] ^= 1 << int(rng.integers(8))
+    elif kind == "zero":
+        content[place : place + 4096] = bytes(len(content[place : place + 4096]))
+    changed = {"cut": content[: len(content) // 2], "empty": b"", "append": content + b"\0"}
+    path.write_bytes(changed.get(kind, content))
+
+
+def save_within(folder: Path, limit: int, answers: Any) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    try:
+        save(folder, 3, tree(3), FACTS)
+        answers.put((False, ""))
+    except InputError as error:
+        answers.put((True, "" if "\n" not in str(error) and "MiB" in str(error) else str(error)))
+    except Exception as error:
+        answers.put((True, f"{type(error).__name__}: {error}"))
+
+
+def full_disks(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
+    """No file may be longer than so many bytes, from none to all."""
+    for trial in range(trials):
+        store, answers = filled(folder / str(trial)), CONTEXT.Queue()
+        limit = trial * 8000 // trials
+        worker = CONTEXT.Process(target=save_within, args=(store, limit, answers))
+        worker.start()
+        worker.join(60)
+        struck, failure = answers.get(timeout=10) if worker.exitcode == 0 else (True, f"exit {worker.exitcode}")
+        failure = failure or wrong(store, 2 if struck else 3)
+        yield Trial(struck, f"limit {limit}: {failure}" if failure else "")
+
+
+def infinities(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
+    store = filled(folder / "store")
+    for _ in range(trials):
+        items = tree(3)
+        leaf = items["average"]["kernel"] if rng.random() < 0.5 else items["rest"]["m"]
+        leaf.flat[rng.integers(leaf.size)] = rng.choice([np.nan, np.inf, -np.inf])
+        try:
+            save(store, 3, items, FACTS)
+            yield Trial(True, "it was saved")
+        except DivergedError:
+            yield Trial(True, "" if steps(store) == [1, 2] else f"{steps(store)} are there")
+
+
+def hold(path: Path, ready: Any) -> None:
+    with locked(path):
+        ready.set()
+        signal.pause()
+
+
+def writers(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
+    """A second writer is refused at once, in a line that names the first; killed, that one leaves the lock free."""
+    for trial in range(trials):
+        path, ready = folder / f"{trial}.lock", CONTEXT.Event()
+        holder = CONTEXT.Process(target=hold, args=(path, ready))
+        holder.start()
+        ready.wait(60)
+        begin, failure = time.perf_counter(), ""
+        try:
+            with locked(path):
+                failure = "a second one got in"
+        except InputError as error:
+            failure = "" if f"process {holder.pid} on " in str(error) else str(error)
+        if time.perf_counter() - begin > 2:
+            failure = "it took more than two seconds"
+        holder.kill()
+        holder.join()
+        try:
+            with locked(path):
+                pass
+        except InputError:
+            failure = "a dead one holds it"
+        yield Trial(True, failure)
