@@ -12,6 +12,7 @@ from types import FrameType
 
 from jaxnets.errors import DivergedError, InputError
 
+LOST = 75
 PULSE = "JAXNETS_PULSE"
 """Names the file that a process touches at every step where `launch` watches it."""
 
@@ -69,7 +70,11 @@ def in_one_line(*, resumes: bool) -> Iterator[None]:
     except BrokenPipeError:  # whoever read the output has gone, `| head` for instance
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
-    except Exception:
+    except Exception as error:
+        if not alone and type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError"):
+            leave(
+                LOST, f"error: another process is gone ({' '.join(str(error).split())[:80]} ...). Fix: start all again."
+            )
         traceback.print_exc()
         leave(1, "error: this should not have happened. Fix: report it, with the lines above.")
 

@@ -14,11 +14,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.ending import PULSE, again, deferred, leave, received
+from experiments.ending import LOST, PULSE, again, deferred, leave, received
 from experiments.options import run
 from jaxnets.errors import InputError
 
-LOST = 75
 GRACE = 30.0
 """Seconds that a process has for its last save when all are to stop."""
 
@@ -54,10 +53,11 @@ def watch(workers: list[subprocess.Popen[bytes]], folder: Path, stall: float) ->
     is told to stop; 0 once all have ended well."""
     while not received:
         codes = [worker.poll() for worker in workers]
-        for number, code in enumerate(codes):
-            if code:
-                told = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-                return (code if code in (2, 3) else LOST), f"process {number} ended with {told}"
+        ended = [(code in (1, LOST), number, code) for number, code in enumerate(codes) if code]
+        if ended:  # one that ended with 1 or 75 may have done so because it lost another
+            _, number, code = min(ended)
+            told = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            return (code if code in (2, 3) else LOST), f"process {number} ended with {told}"
         if codes == [0] * len(workers):
             return 0, ""
         # Where one stands still the others soon wait for it: theirs are the younger pulses.
