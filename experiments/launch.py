@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +62,10 @@ def watch(workers: list[subprocess.Popen[bytes]], folder: Path, stall: float) ->
         if codes == [0] * len(workers):
             return 0, ""
         # Where one stands still the others soon wait for it: theirs are the younger pulses.
-        pulses = [(path.stat().st_mtime, path.name) for path in folder.iterdir()]
+        pulses = []
+        for path in folder.iterdir():
+            with suppress(FileNotFoundError):  # of one that has just finished its training
+                pulses.append((path.stat().st_mtime, path.name))
         if pulses and time.time() - min(pulses)[0] > stall:
             return LOST, f"process {min(pulses)[1]} has not finished a step for {stall:.0f} s"
         time.sleep(0.1)
@@ -69,12 +73,12 @@ def watch(workers: list[subprocess.Popen[bytes]], folder: Path, stall: float) ->
 
 
 def end(workers: list[subprocess.Popen[bytes]], *, grace: float) -> None:
-    """Asks the workers to end, and ends them after `grace` seconds."""
+    """Asks the workers to end, and ends them after `grace` seconds or at a second signal."""
     for worker in workers:
         if worker.poll() is None:
             os.killpg(worker.pid, signal.SIGTERM if grace else signal.SIGKILL)
     deadline = time.monotonic() + grace
-    while grace and time.monotonic() < deadline and any(worker.poll() is None for worker in workers):
+    while time.monotonic() < deadline and len(received) < 2 and any(worker.poll() is None for worker in workers):
         time.sleep(0.1)
     for worker in workers:
         if worker.poll() is None:
@@ -87,6 +91,8 @@ def main(options: LaunchOptions, command: list[str]) -> None:
         raise InputError("--processes", f"is {options.processes}", "give a whole number of at least 1")
     if not command:
         raise InputError("--", "no command is given", "put it behind --, for instance python -m experiments.pipeline")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: received.append(number))
     with tempfile.TemporaryDirectory() as folder, deferred():
         workers = start(options, command, Path(folder))
         try:
