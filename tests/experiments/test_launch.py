@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import experiments
+from experiments.launch import GRACE
 from jaxnets.runs import open_run
 from jaxnets.training.checkpoint import steps
 
@@ -119,6 +120,26 @@ def test_told_to_stop_they_stop_at_the_same_step(start, on_two_devices, tmp_path
     code, _, stderr = finish(start(*command.split()))
     assert (code, stderr) == (0, "")
     assert_same_network(tmp_path, on_two_devices)
+
+
+STUBBORN = """
+import signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("ready", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+def test_a_second_signal_does_not_wait_for_those_that_do_not_listen(start):
+    process = start(*launch(), "-c", STUBBORN)
+    assert [process.stdout.readline() for _ in range(2)] == ["ready\n"] * 2
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=True)
+    for number in (signal.SIGTERM, signal.SIGINT):  # two of a kind could arrive as one
+        process.send_signal(number)
+    assert process.wait(GRACE / 2) in (143, 130)
+    assert all(map(gone, map(int, found.stdout.split())))
+    finish(process)
 
 
 def test_a_mistake_is_told_with_its_own_code(start, tmp_path):
