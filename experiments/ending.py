@@ -4,6 +4,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from jaxnets.errors import DivergedError, InputError
 
 LOST = 75
 PULSE = "JAXNETS_PULSE"
-"""Names the file that a process touches at every step where `launch` watches it."""
+"""Names the file into which a process writes at every step how far it is, where another one started it and watches."""
 
 received: list[int] = []
 """Signals to end, so far; the first waits for the end of a training step, see `deferred`."""
@@ -52,11 +53,31 @@ def deferred() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
+def leash() -> Iterator[int]:
+    """Yields what is to be the stdin of processes that this one starts: it closes when this one ends, however that
+    happens, and they end with it. A signal to their group would not be enough: nobody sends one after a kill -9."""
+    theirs, ours = os.pipe()
+    try:
+        yield theirs
+    finally:
+        os.close(theirs)
+        os.close(ours)
+
+
+def follow() -> None:
+    """Ends this process at once when the one that holds its leash has gone."""
+    os.read(sys.stdin.fileno(), 1)
+    os._exit(LOST)
+
+
+@contextmanager
 def in_one_line(*, resumes: bool) -> Iterator[None]:
     """Turns what ends the program early into a line and an exit code; `resumes` says whether the same command would go
     on from where it was."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handle)
+    if PULSE in os.environ:
+        threading.Thread(target=follow, daemon=True).start()
     warnings.showwarning = lambda message, *rest: print(f"warning: {message}", file=sys.stderr, flush=True)
     try:
         yield

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.ending import LOST, PULSE, again, deferred, leave, received
+from experiments.ending import LOST, PULSE, again, deferred, leash, leave, received
 from experiments.options import run
 from jaxnets.errors import InputError
 
@@ -33,7 +33,7 @@ class LaunchOptions:
     """Seconds without a training step after which a process is lost."""
 
 
-def start(options: LaunchOptions, command: list[str], folder: Path) -> list[subprocess.Popen[bytes]]:
+def start(options: LaunchOptions, command: list[str], stdin: int, folder: Path) -> list[subprocess.Popen[bytes]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -45,7 +45,7 @@ def start(options: LaunchOptions, command: list[str], folder: Path) -> list[subp
         if options.devices_each is not None:
             first = number * options.devices_each
             environment["JAX_LOCAL_DEVICE_IDS"] = ",".join(map(str, range(first, first + options.devices_each)))
-        workers.append(subprocess.Popen([*command, *mine], env=environment, start_new_session=True))
+        workers.append(subprocess.Popen([*command, *mine], env=environment, stdin=stdin, start_new_session=True))
     return workers
 
 
@@ -93,8 +93,8 @@ def main(options: LaunchOptions, command: list[str]) -> None:
         raise InputError("--", "no command is given", "put it behind --, for instance python -m experiments.pipeline")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: received.append(number))
-    with tempfile.TemporaryDirectory() as folder, deferred():
-        workers = start(options, command, Path(folder))
+    with tempfile.TemporaryDirectory() as folder, deferred(), leash() as stdin:
+        workers = start(options, command, stdin, Path(folder))
         try:
             code, why = watch(workers, Path(folder), options.stall)
         finally:

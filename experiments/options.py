@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from experiments.ending import in_one_line
+from experiments.ending import PULSE, in_one_line
 from jaxnets import data, recipes
 from jaxnets.config import Preset, to_json
 from jaxnets.errors import InputError
@@ -120,7 +120,8 @@ def open_job(options: Options, *, alone: bool = True) -> Iterator[Job]:
             claim(out, {"preset": same_for_all(preset)} | settings, resume=options.resume)
         why = f", as there is {'an' if accelerator else 'no'} accelerator" if options.preset == "auto" else ""
         where = f"{len(devices)} {devices[0].device_kind} device{'s' if len(devices) > 1 else ''}"
-        print(f"preset {preset.name}{why}; data {digits.name}; {where}, {precision}; results in {out}", flush=True)
+        if PULSE not in os.environ or options.coordinator is not None:  # else the pipeline has said it
+            print(f"preset {preset.name}{why}; data {digits.name}; {where}, {precision}; results in {out}", flush=True)
         identical = options.require_identical
         yield Job(out, preset, digits, sha256, train_rows, valid_rows, devices, precision, options.seed, identical)
 

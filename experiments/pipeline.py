@@ -1,12 +1,15 @@
 """The main job: trains five families, predicts through fixed views, labels what they are sure of for fresh students,
 averages them all, and writes submission.csv and report.json. Interrupted, the same command goes on where it stopped."""
 
+import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from experiments.apart import is_quicker, train_apart
 from experiments.console import percent, say
 from experiments.ensemble import combine_members
 from experiments.evaluate import evaluate
@@ -23,13 +26,21 @@ from jaxnets.rows import hash_rows
 from jaxnets.seal import identity
 
 
-def main(options: ScoreOptions) -> None:
+@dataclass(frozen=True, kw_only=True)
+class PipelineOptions(ScoreOptions):
+    parallel: Literal["auto", "data", "members"] = "auto"
+    """data: network after network, each on all devices. members: several at once, each on one device or some cores.
+    auto: members on a CPU, as far as it has cores."""
+
+
+def main(options: PipelineOptions) -> None:
     begin = time.perf_counter()
+    check_parallel(options)
     digits = data.load(options.data, options.data_path)
     if digits.y_test is not None and not options.allow_trained_rows:
         check_overlap(digits)
     with open_job(options) as job:
-        report = finish(job, digits.y_test, begin, allowed=options.allow_trained_rows)
+        report = finish(job, options, digits.y_test, begin)
     if report is None:
         return
     show(report)
@@ -39,11 +50,14 @@ def main(options: ScoreOptions) -> None:
     say(f"test accuracy {tests}; {report['total_seconds']:.0f} s; {paths}")
 
 
-def finish(job: Job, test_labels: np.ndarray | None, begin: float, *, allowed: bool) -> dict[str, Any] | None:
+def finish(job: Job, options: PipelineOptions, test_labels: np.ndarray | None, begin: float) -> dict[str, Any] | None:
     """Does what is not done yet of a job -> its report. Of several processes all train, and the first does the rest."""
     from jaxnets.devices import leads
 
-    resumed = (job.out / "members").is_dir()
+    resumed, allowed = (job.out / "members").is_dir(), options.allow_trained_rows
+    apart = options.parallel == "members" or (options.parallel == "auto" and is_quicker(job))
+    if apart:
+        train_apart(job, options, job.teachers())
     for folder in job.teachers():
         family, _, seed = folder.name.rpartition("-")
         train_member(job, folder, family, int(seed))
@@ -54,6 +68,8 @@ def finish(job: Job, test_labels: np.ndarray | None, begin: float, *, allowed: b
         if leads():
             choose_pseudo_labels(job)
         meet("pseudo-labels")
+        if apart:
+            train_apart(job, options, job.students())
     for family, folder in zip(job.preset.students, job.students(), strict=True):
         train_member(job, folder, family, job.seed, pseudo_labels=job.out / "pseudo_labels")
         if leads():
@@ -83,6 +99,14 @@ def is_current(report: Path, ensemble: Path) -> bool:
         return False
 
 
+def check_parallel(options: PipelineOptions) -> None:
+    if options.parallel == "members":
+        if options.distributed or options.coordinator is not None:
+            raise InputError("--parallel", "members is for one process alone", "leave it out, or give data")
+        # This process and the one that trains on it have to share each accelerator's memory.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
 def check_overlap(digits: data.Digits) -> None:
     """InputError, before anything is trained, if the networks could not be scored in the end."""
     shared = int(np.isin(hash_rows(digits.x_test), hash_rows(digits.x_train)).sum())
@@ -92,4 +116,4 @@ def check_overlap(digits: data.Digits) -> None:
 
 
 if __name__ == "__main__":
-    run(main, ScoreOptions)
+    run(main, PipelineOptions)

@@ -60,11 +60,12 @@ def agreed(alone: Callable[[], bool]) -> Callable[[], bool]:
 
 
 @contextmanager
-def pulsing() -> Iterator[Callable[[], None]]:
-    """Yields what shows `launch`, if it watches, that this process goes on; only meanwhile must it go on."""
+def pulsing() -> Iterator[Callable[[str], object]]:
+    """Yields what tells the process that started this one, if it watches, how far this one is; only meanwhile must it
+    go on."""
     path = os.environ.get(PULSE)
     try:
-        yield (lambda: Path(path).touch()) if path else (lambda: None)
+        yield Path(path).write_text if path else (lambda text: None)
     finally:
         if path:
             Path(path).unlink(missing_ok=True)

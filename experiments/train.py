@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.console import say, training_line
+from experiments.console import describe, say, training_line
 from experiments.ending import Stopped, deferred
 from experiments.options import Job, Options, open_job, run
 from experiments.together import agreed, meet, pulsing
@@ -63,7 +63,7 @@ def train_member(job: Job, folder: Path, family: str, seed: int, *, pseudo_label
         with training_line(folder.name) as show, pulsing() as pulse, deferred() as stopping:
 
             def report(progress: "Progress") -> None:
-                pulse()
+                pulse(describe(folder.name, progress))
                 show(progress)
 
             places = unfinished, config, examples, valid, job.devices

@@ -1,6 +1,8 @@
 """jaxnets' own side of the benchmark: the training step, epoch and prediction that its experiments run."""
 
 import itertools
+import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -39,8 +41,8 @@ def build(case: Case) -> tuple[Side, Weights]:
     optimizer = make_optimizer(case.training, 1000)
     examples = replicate(labelled(case.images, case.labels, 10), devices)
 
-    def trainer(augmentation: Augmentation) -> tuple[Callable[[], None], float]:
-        """-> the steps, and the floating-point operations of one."""
+    def trainer(augmentation: Augmentation) -> tuple[Callable[[], None], dict[str, float]]:
+        """-> the steps, and what one costs."""
         training = replace(case.training, augmentation=augmentation)
         train_step = make_train_step(graphdef, optimizer, training, precision=case.precision)
         state = replicate(init_state(params, stats, optimizer, seed=0), devices)
@@ -50,15 +52,18 @@ def build(case: Case) -> tuple[Side, Weights]:
         epoch = compile_epoch(train_step, devices, state, examples, order(0), steps=LONG)
         mapped = jax.pmap(train_step, AXIS, in_axes=(None, 0, 0), out_axes=None, devices=devices)
         shards = jax.tree.map(lambda array: np.asarray(array)[share(order(0)[0], devices)], examples)
-        flops = mapped.lower(state, shards, share(np.arange(training.batch_size), devices)).cost_analysis()["flops"]
+        lowered = mapped.lower(state, shards, share(np.arange(training.batch_size), devices))
+        costs = {"flops_per_step": lowered.cost_analysis()["flops"]}
+        if len(devices) > 1:
+            costs["reduced_bytes_per_step"] = reduced_bytes(lowered.compile().as_text())
 
         def run() -> None:
             nonlocal state
             state, _ = jax.block_until_ready(epoch(state, examples, order(next(epochs)), lambda steps, metrics: False))
 
-        return run, flops
+        return run, costs
 
-    step, flops = trainer(STILL)
+    step, costs = trainer(STILL)
     loop, _ = trainer(case.training.augmentation)
     predict = make_predict(graphdef, devices)
     views = [None, *fixed_views(case.views, case.training.augmentation, case.images.shape[1])[1:]]
@@ -73,8 +78,15 @@ def build(case: Case) -> tuple[Side, Weights]:
     exact, _, _ = init_arrays(replace(config, precision="float32"), axis_name=AXIS)
     answer = lambda params, stats, images: apply(exact, params, stats, images, train=True)[0]
     logits = jax.pmap(answer, AXIS, in_axes=(None, None, 0), devices=devices[:1])(params, stats, probe[None])
-    facts = {"parameters": count(params), "flops_per_step": flops}
+    facts = {"parameters": count(params), **costs}
     return Side(works, lambda: device_bytes(devices[0]), facts), Weights(params, stats, probe, np.asarray(logits)[0])
+
+
+def reduced_bytes(program: str) -> int:
+    """Bytes that each device adds up with the others in a compiled step: the results of its all-reduces, float32."""
+    results = " ".join(re.findall(r"= (.*?) all-reduce(?:-start)?\(", program))
+    shapes = [shape.split(",") if shape else [] for shape in re.findall(r"f32\[([\d,]*)\]", results)]
+    return sum(4 * math.prod(map(int, shape)) for shape in shapes)
 
 
 def device_bytes(device: jax.Device) -> int | None:

@@ -96,11 +96,12 @@ def summary(case: Case, work: str, seconds: dict[str, list[float]], ours: dict[s
 
 
 def race_devices(family: str, settings: Settings, digits: data.Digits) -> dict[str, Any]:
-    """The training loop on 1, 2, 4 ... devices: the accelerators there are, or shares of a CPU's cores."""
+    """The training loop on 1, 2, 4 ... devices: the accelerators there are, or shares of a CPU's cores, four at least
+    to see what more of them cost."""
     machine = Worker("machine", settings.precision)
     case = make_case(family, settings, digits, machine)
     machine.close()
-    available = machine.facts["devices"] if machine.facts["platform"] != "cpu" else os.cpu_count() or 1
+    available = machine.facts["devices"] if machine.facts["platform"] != "cpu" else max(4, os.cpu_count() or 1)
     workers = []
     counts = [2**power for power in range(available.bit_length())]
     for count in (count for count in counts if case.training.batch_size % (2 * count) == 0):  # whole MixUp pairs
@@ -109,7 +110,11 @@ def race_devices(family: str, settings: Settings, digits: data.Digits) -> dict[s
     seconds = take_turns(workers, ["loop"], settings.rounds)
     for worker in workers:
         worker.close()
-    return {name: summary(case, "loop", timed, seconds["1"]) for name, timed in seconds.items()}
+    reduced = {worker.library: worker.facts.get("reduced_bytes_per_step", 0) for worker in workers}
+    return {
+        name: summary(case, "loop", timed, seconds["1"]) | {"reduced_bytes_per_step": reduced[name]}
+        for name, timed in seconds.items()
+    }
 
 
 @contextmanager

@@ -1,12 +1,14 @@
 import json
 import os
 
+import jax
 import numpy as np
 import pytest
 
 from experiments import benchmark
 from experiments.benchmark import BenchmarkOptions, main
 from experiments.peers import mlp
+from experiments.peers.by_jaxnets import reduced_bytes
 from experiments.peers.case import Case, Weights
 from experiments.peers.processes import Worker
 from experiments.peers.race import forced_cpu_devices, summary
@@ -100,3 +102,9 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_timed(tmp_
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="file: cannot be written"):
         main(BenchmarkOptions(data="digits", out=tmp_path / "file" / "benchmark.json"))
+
+
+def test_what_devices_add_up_is_counted():
+    mean = jax.pmap(lambda tree: jax.lax.pmean(tree, "data"), "data")
+    program = mean.lower({"a": np.ones((2, 3, 5), np.float32), "b": np.ones(2, np.float32)}).compile().as_text()
+    assert reduced_bytes(program) == (3 * 5 + 1) * 4

@@ -9,7 +9,7 @@ import pytest
 import experiments
 from experiments import evaluate, pipeline, predict, train
 from experiments.evaluate import EvaluateOptions
-from experiments.options import Options, ScoreOptions, chosen_preset, claim, open_job, run
+from experiments.options import Options, chosen_preset, claim, open_job, run
 from experiments.train import TrainOptions
 from jaxnets import recipes
 from jaxnets.config import to_json
@@ -68,7 +68,7 @@ def refused(tmp_path, monkeypatch, capsys):
     ],
 )
 def test_bad_input_is_one_line_and_no_folder(refused, tmp_path, arguments, words):
-    error = refused(pipeline.main, ScoreOptions, "--out", "out", "--preset", "smoke", *arguments)
+    error = refused(pipeline.main, pipeline.PipelineOptions, "--out", "out", "--preset", "smoke", *arguments)
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert words in error
@@ -77,7 +77,7 @@ def test_bad_input_is_one_line_and_no_folder(refused, tmp_path, arguments, words
 
 
 def test_an_unknown_preset_is_refused(refused, tmp_path):
-    assert "--preset" in refused(pipeline.main, ScoreOptions, "--out", "out", "--preset", "huge")
+    assert "--preset" in refused(pipeline.main, pipeline.PipelineOptions, "--out", "out", "--preset", "huge")
     assert not (tmp_path / "out").exists()
 
 
@@ -89,7 +89,7 @@ def test_an_unknown_preset_is_refused(refused, tmp_path):
         (train.main, TrainOptions, ["--family", "vgg"], "choose one of resnet"),
         (train.main, TrainOptions, ["--student"], "run experiments.pseudo_label first"),
         (train.main, TrainOptions, ["--network-seed", "1"], "--network-seed: is 1. Fix: give 0 to 0"),
-        (pipeline.main, ScoreOptions, ["--out", "text.npz"], "cannot be written"),
+        (pipeline.main, pipeline.PipelineOptions, ["--out", "text.npz"], "cannot be written"),
     ],
 )
 def test_a_stage_too_early_says_what_to_do(refused, main, options, arguments, words):
@@ -103,7 +103,7 @@ def test_a_stage_too_early_says_what_to_do(refused, main, options, arguments, wo
 def test_a_damaged_job_is_refused(refused, tmp_path, content):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "job.json").write_bytes(content)
-    error = refused(pipeline.main, ScoreOptions, "--preset", "smoke", "--data", "digits", "--out", "out")
+    error = refused(pipeline.main, pipeline.PipelineOptions, "--preset", "smoke", "--data", "digits", "--out", "out")
     assert error.count("\n") == 1
     assert "job.json" in error
     assert "Fix: " in error
@@ -147,6 +147,6 @@ def test_a_batch_that_does_not_divide_writes_nothing(refused, tmp_path, monkeypa
     smoke = recipes.smoke()
     odd = replace(smoke.recipes[0], training=replace(smoke.recipes[0].training, batch_size=34))
     monkeypatch.setattr(recipes, "preset", lambda name: replace(smoke, recipes=(odd,)))
-    error = refused(pipeline.main, ScoreOptions, "--preset", "smoke", "--data", "digits", "--out", "out")
+    error = refused(pipeline.main, pipeline.PipelineOptions, "--preset", "smoke", "--data", "digits", "--out", "out")
     assert "34 does not divide into pairs on 2 devices" in error
     assert not (tmp_path / "out").exists()

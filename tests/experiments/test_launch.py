@@ -1,46 +1,21 @@
 import os
 import signal
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-import experiments
 from experiments.launch import GRACE
 from jaxnets.runs import open_run
 from jaxnets.training.checkpoint import steps
+from tests.experiments.processes import TRAIN, finish, gone, wait_for, workers_of
 
-ROOT = Path(experiments.__file__).parents[1]
-TRAIN = ["python", "-m", "experiments.train", "--preset", "smoke", "--data", "digits", "--family", "wide_cnn", "--out"]
 STEPS = 40  # an epoch
 
 
-@pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    """start(*command, **environment) -> a process of tiny networks; all share one cache of compiled programs."""
-    quick = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    cache = {"XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))}
-
-    def begin(*command, **environment):
-        command = [sys.executable, *map(str, command[1:])]
-        environment = os.environ | quick | cache | environment
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, env=environment, cwd=ROOT, **pipes)
-
-    return begin
-
-
 def launch(*options):
-    return "python", "-m", "experiments.launch", "--processes", "2", *options, "--", sys.executable
-
-
-def finish(process):
-    stdout, stderr = process.communicate(timeout=120)
-    return process.returncode, stdout, stderr
+    return "-m", "experiments.launch", "--processes", "2", *options, "--", sys.executable
 
 
 @pytest.fixture(scope="module")
@@ -60,27 +35,15 @@ def assert_same_network(out, other):
 
 def begun(start, out, *options):
     """-> the launcher of a job whose first epoch is saved, and its two workers."""
-    process = start(*launch(*options), *TRAIN[1:], out)
-    deadline = time.monotonic() + 60
-    while (
-        not (out / "members" / ".wide_cnn-0.unfinished" / "state" / str(STEPS)).exists() and time.monotonic() < deadline
-    ):
-        time.sleep(0.01)
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=True)
-    workers = sorted(map(int, found.stdout.split()))
+    process = start(*launch(*options), *TRAIN, out)
+    wait_for(out / "members" / ".wide_cnn-0.unfinished" / "state" / str(STEPS), process)
+    workers = workers_of(process)
     assert len(workers) == 2
     return process, workers
 
 
-def gone(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
 def test_two_processes_train_the_network_that_one_does(start, on_two_devices, tmp_path):
-    code, stdout, stderr = finish(start(*launch(), *TRAIN[1:], tmp_path))
+    code, stdout, stderr = finish(start(*launch(), *TRAIN, tmp_path))
     assert (code, stderr) == (0, "")
     assert stdout.count("epoch  6.0/6") == stdout.count("trained, 6 epochs") == 1  # the first process alone speaks
     assert_same_network(tmp_path, on_two_devices)
@@ -117,7 +80,7 @@ def test_told_to_stop_they_stop_at_the_same_step(start, on_two_devices, tmp_path
     assert told == "stopped: what was saved is kept; go on with"
     assert all(map(gone, workers))
     assert steps(tmp_path / "members" / ".wide_cnn-0.unfinished" / "state")[-1] > STEPS
-    code, _, stderr = finish(start(*command.split()))
+    code, _, stderr = finish(start(*command.split()[1:]))
     assert (code, stderr) == (0, "")
     assert_same_network(tmp_path, on_two_devices)
 
@@ -134,16 +97,16 @@ while True:
 def test_a_second_signal_does_not_wait_for_those_that_do_not_listen(start):
     process = start(*launch(), "-c", STUBBORN)
     assert [process.stdout.readline() for _ in range(2)] == ["ready\n"] * 2
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=True)
+    workers = workers_of(process)
     for number in (signal.SIGTERM, signal.SIGINT):  # two of a kind could arrive as one
         process.send_signal(number)
     assert process.wait(GRACE / 2) in (143, 130)
-    assert all(map(gone, map(int, found.stdout.split())))
+    assert all(map(gone, workers))
     finish(process)
 
 
 def test_a_mistake_is_told_with_its_own_code(start, tmp_path):
-    code, _, stderr = finish(start(*launch(), *TRAIN[1:], tmp_path, "--data", "nowhere.npz"))
+    code, _, stderr = finish(start(*launch(), *TRAIN, tmp_path, "--data", "nowhere.npz"))
     assert code == 2
     assert "error: nowhere.npz" in stderr
     assert not any(tmp_path.iterdir())

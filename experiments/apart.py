@@ -1,0 +1,143 @@
+"""Several networks at once, each by a process of its own on a share of the machine: an accelerator, or some cores. For
+small networks that is faster than one after the other on all of it."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import fields
+from pathlib import Path
+from typing import NamedTuple
+
+from experiments.console import live_line
+from experiments.ending import LOST, PULSE, Stopped, deferred, leash, leave, received
+from experiments.launch import GRACE, end
+from experiments.options import Job, Options
+
+LONG = 100_000
+"""Images, all epochs counted: what takes a core about as long as it takes to start a process."""
+
+
+class Share(NamedTuple):
+    """Of the machine, for one process: the cores of a CPU, none for all, or an accelerator's number."""
+
+    cores: frozenset[int]
+    accelerator: int | None
+
+
+class Worker(NamedTuple):
+    name: str
+    share: Share
+    process: subprocess.Popen[bytes]
+
+
+def is_quicker(job: Job) -> bool:
+    """Whether to train a job's networks apart where nobody has said so: on a CPU, as that is where it was measured."""
+    longest = max(recipe.training.epochs for recipe in job.preset.recipes)
+    alone = len(job.devices) == 1 and job.devices[0].platform == "cpu"
+    return alone and len(shares(job, len(job.teachers()))) > 1 and longest * len(job.train_rows) > LONG
+
+
+def shares(job: Job, networks: int) -> list[Share]:
+    """Equal ones, so that a network that is taken up again finds as many cores as before: its bits depend on them."""
+    if job.devices[0].platform != "cpu":
+        return [Share(frozenset(), device.local_hardware_id) for device in job.devices]
+    if not hasattr(os, "sched_getaffinity"):
+        return [Share(frozenset(), None)]
+    cores = sorted(os.sched_getaffinity(0))
+    size = -(-len(cores) // networks)
+    return [Share(frozenset(cores[i : i + size]), None) for i in range(0, len(cores) - size + 1, size)]
+
+
+def train_apart(job: Job, options: Options, networks: list[Path]) -> None:
+    """Trains those of a job's networks that are not there yet. When one process ends otherwise than well, the others
+    save where they are, and this one ends with the same code."""
+    waiting, free = [network for network in networks if not network.is_dir()], shares(job, len(networks))
+    workers: list[Worker] = []
+    if not waiting:
+        return
+    with tempfile.TemporaryDirectory() as pulses, deferred(), live_line() as show, leash() as stdin:
+        try:
+            while (waiting or workers) and not received:
+                while waiting and free:
+                    command = train(waiting[0], job, options)
+                    workers.append(start(waiting.pop(0).name, command, free.pop(0), stdin, Path(pulses)))
+                time.sleep(0.1)
+                for worker in [worker for worker in workers if worker.process.poll() is not None]:
+                    workers.remove(worker)
+                    free.append(worker.share)
+                    refuse_lost(worker)
+                show(describe(workers, len(waiting), Path(pulses)))
+        finally:
+            end([worker.process for worker in workers], grace=GRACE)
+
+
+def train(network: Path, job: Job, options: Options) -> list[str]:
+    """The command that trains this network of a job on one device."""
+    family, seed, *student = network.name.split("-")
+    which = ["--family", family, "--network-seed", seed, *(["--student"] if student else [])]
+    known = {field.name: getattr(options, field.name) for field in fields(Options)}
+    given = Options(**known | {"preset": job.preset.name, "out": job.out, "devices": 1, "resume": True})
+    return [sys.executable, "-m", "experiments.train", *which, *flags(given)]
+
+
+def start(name: str, command: list[str], share: Share, stdin: int, pulses: Path) -> Worker:
+    environment = os.environ | {PULSE: str(pulses / name)}
+    if share.accelerator is not None:
+        environment |= {f"JAX_{kind}_VISIBLE_DEVICES": str(share.accelerator) for kind in ("CUDA", "ROCM")}
+    stdout = subprocess.DEVNULL if sys.stdout.isatty() else None  # a terminal has the live lines
+    with only(share.cores):
+        process = subprocess.Popen(command, env=environment, stdin=stdin, stdout=stdout, start_new_session=True)
+    return Worker(name, share, process)
+
+
+def flags(options: Options) -> list[str]:
+    """The command line that says what `options` do."""
+    words = []
+    for field in fields(options):
+        value, name = getattr(options, field.name), "--" + field.name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(name if value else name.replace("--", "--no-"))
+        elif isinstance(value, tuple):
+            words += [name, *value]
+        elif value is not None:
+            words.append(f"{name}={value}")
+    return words
+
+
+@contextmanager
+def only(cores: frozenset[int]) -> Iterator[None]:
+    """Meanwhile this thread runs on these cores alone, and so will the processes that it starts, for ever."""
+    if not cores:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def refuse_lost(worker: Worker) -> None:
+    """Ends this program where a worker ended otherwise than well; it has said why, unless it was killed."""
+    code = worker.process.returncode
+    if code < 0:
+        leave(LOST, f"error: {worker.name} was ended by {signal.Signals(-code).name}. Fix: start the same again.")
+    if code > 128:
+        raise Stopped(code - 128)
+    if code:
+        leave(code, "")
+
+
+def describe(workers: list[Worker], waiting: int, pulses: Path) -> str:
+    """How far each worker is, a line each."""
+    lines = []
+    for worker in workers:
+        with suppress(FileNotFoundError):  # at its beginning and at its end
+            lines.append((pulses / worker.name).read_text())
+    return "\n".join([*lines, *([f"{waiting} more to train"] if waiting else [])])

@@ -1,0 +1,61 @@
+"""Experiments as processes, on tiny networks: how tests wait for them, end them and look at what they leave."""
+
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+
+SMOKE = ("--preset", "smoke", "--data", "digits", "--out")
+PIPELINE = ("-m", "experiments.pipeline", *SMOKE)
+TRAIN = ("-m", "experiments.train", "--family", "wide_cnn", *SMOKE)
+
+
+def finish(process):
+    stdout, stderr = process.communicate(timeout=280)
+    return process.returncode, stdout, stderr
+
+
+def wait_for(path, process):
+    """Whether the process is still there when `path` is."""
+    deadline = time.monotonic() + 120
+    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    return process.poll() is None
+
+
+def signal_when(process, path, *numbers):
+    """Sends the signals as soon as `path` is there -> exit code and stderr."""
+    assert wait_for(path, process), f"ended before {path} was seen"
+    for number in numbers:
+        process.send_signal(number)
+    code, _, stderr = finish(process)
+    return code, stderr
+
+
+def workers_of(process):
+    """The numbers of the processes that it started, oldest first."""
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=True)
+    return sorted(map(int, found.stdout.split()))
+
+
+def gone(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def files(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_same_answers(out, whole):
+    for path in ("submission.csv", "pseudo_labels/summary.json", "pseudo_labels/selected.npz"):
+        assert (out / path).read_bytes() == (whole / path).read_bytes(), path
+    for name in ("valid", "test"):
+        one, other = (np.load(folder / "ensemble" / f"log_probs_{name}.npz")["log_probs"] for folder in (out, whole))
+        np.testing.assert_array_equal(one, other)
+    assert not list(out.rglob(".*"))
+    kept = [{path for path in files(folder) if not {"state", "best"} & set(path.parts)} for folder in (out, whole)]
+    assert kept[0] == kept[1]

@@ -1,0 +1,132 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from experiments import ensemble, evaluate, publish
+from experiments.ensemble import EnsembleOptions
+from experiments.evaluate import EvaluateOptions
+from experiments.pipeline import PipelineOptions, main
+from jaxnets.data import load, read_submission
+from jaxnets.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def published(whole, tmp_path_factory):
+    """Folders of the pipeline's networks as `publish` leaves them."""
+    out = tmp_path_factory.mktemp("published")
+    publish.main(publish.PublishOptions(jobs=(whole,), out=out))
+    return sorted(out.iterdir())
+
+
+@pytest.fixture
+def score(tmp_path):
+    """score(folders, **options) -> the report of `evaluate --runs`."""
+
+    def call(folders, **options):
+        given = {"data": "digits", "views": 3, "runs": tuple(folders), "compilation_cache": False, "devices": 1}
+        evaluate.main(EvaluateOptions(**(given | options), out=tmp_path))
+        return json.loads((tmp_path / "report.json").read_text())
+
+    return call
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_published_networks_answer_as_the_job_did(whole, published, score, tmp_path):
+    report, before = score(published), json.loads((whole / "report.json").read_text())
+    told = {member["family"]: member for member in before["members"] if not member["student"]}
+    keys = ("valid_accuracy", "tta_valid_accuracy", "test_accuracy", "tta_test_accuracy", "parameters", "train_seconds")
+    for member in report["members"]:
+        assert {key: member[key] for key in keys} == {key: told[member["family"]][key] for key in keys}
+    assert set(report) == set(before)
+    assert report["ensemble"]["test_accuracy"] == before["ensemble"]["inductive_test_accuracy"]
+    wrong = round((1 - report["ensemble"]["test_accuracy"]) * 359)
+    assert len((tmp_path / "mistakes.csv").read_text().splitlines()) == 1 + wrong
+
+
+def test_pictures_show_where_it_fails(whole):
+    pictures = {"confusion", "missed", "members", "disagreement", "reliability"}
+    assert {path.stem for path in whole.glob("*.png")} == pictures
+    assert min(path.stat().st_size for path in whole.glob("*.png")) > 5_000
+
+
+def test_what_is_published_says_how_it_was_made(published):
+    result = json.loads((published[0] / "result.json").read_text())
+    assert result["command"] == "python -m experiments.pipeline --preset smoke --data digits --seed 0"
+    assert list(result["test_accuracies_by_seed"].values()) == [result["test_accuracy"]] == [result["mean"]]
+    assert {path.name for path in published[0].iterdir()} == {
+        *("config.json", "metrics.csv", "result.json", "seal.json", "train_rows.npy", "weights.npz")
+    }
+
+
+def test_nothing_published_is_overwritten(whole, published):
+    with pytest.raises(InputError, match="is there already"):
+        publish.main(publish.PublishOptions(jobs=(whole,), out=published[0].parent))
+    with pytest.raises(InputError, match="the same network twice"):
+        publish.main(publish.PublishOptions(jobs=(whole, whole), out=whole / "twice"))
+
+
+def test_jobs_of_other_settings_are_not_published_together(whole, tmp_path):
+    for name in ("report.json", "job.json"):
+        shutil.copy(whole / name, tmp_path)
+    job = json.loads((tmp_path / "job.json").read_text())
+    job["preset"]["views"] += 1
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    with pytest.raises(InputError, match="other settings"):
+        publish.main(publish.PublishOptions(jobs=(whole, tmp_path), out=tmp_path / "out"))
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_networks_for_other_images_are_not_scored(published, score, tmp_path):
+    images, labels = np.zeros((20, 9, 9), np.uint8), np.arange(20) % 2
+    np.savez(tmp_path / "large.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    with pytest.raises(InputError, match=r"classes of \(8, 8, 1, 10\), the data large has \(9, 9, 1, 2\)"):
+        score(published[:1], data=str(tmp_path / "large.npz"))
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_an_ensemble_of_other_networks_is_made_anew(whole, tmp_path):
+    out = tmp_path / "job"
+    shutil.copytree(whole, out)
+    options = EnsembleOptions(preset="smoke", data="digits", out=out, compilation_cache=False)
+    shutil.rmtree(out / "members" / "senet-0")
+    ensemble.main(options)
+    summary = json.loads((out / "ensemble" / "summary.json").read_text())
+    assert (len(summary["members"]), len(summary["weights"])) == (5, 5)
+    answers = np.load(out / "ensemble" / "log_probs_test.npz")["log_probs"].argmax(axis=1)
+    np.testing.assert_array_equal(read_submission(out / "submission.csv"), answers)
+    evaluate.main(EvaluateOptions(preset="smoke", data="digits", out=out, compilation_cache=False))
+    report = json.loads((out / "report.json").read_text())
+    assert len(report["members"]) == 5
+    assert report["total_seconds"] > 0  # the pipeline, which takes this report up, shows it
+    assert report["ensemble"]["test_accuracy"] == (answers == load("digits").y_test).mean()
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_no_network_is_scored_on_what_it_was_trained_on(published, score, tmp_path):
+    digits = load("digits")
+    leaky = tmp_path / "leaky.npz"
+    images = np.concatenate([digits.x_test, digits.x_train[:400]])
+    labels = np.concatenate([digits.y_test, digits.y_train[:400]])
+    np.savez(leaky, x_train=digits.x_train, y_train=digits.y_train, x_test=images, y_test=labels)
+    with pytest.raises(InputError, match=r"was trained on \d+ of the 759 test images"):
+        score(published[:1], data=str(leaky))
+    with pytest.raises(InputError, match=r"has \d+ test images among its training images"):
+        main(PipelineOptions(preset="smoke", data=str(leaky), out=tmp_path / "job", compilation_cache=False))
+    assert not (tmp_path / "job").exists()
+    report = score(published[:1], data=str(leaky), allow_trained_rows=True)
+    assert 300 < report["trained_rows_scored"] <= 400
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_a_network_that_does_not_say_what_it_was_trained_on_is_not_scored(published, score, tmp_path):
+    silent = tmp_path / "silent"
+    shutil.copytree(published[0], silent)
+    (silent / "train_rows.npy").unlink()
+    (silent / "seal.json").unlink()
+    with pytest.raises(InputError, match="does not say which images it was trained on"):
+        score([silent])
+    report = score([silent], allow_trained_rows=True)
+    assert (report["valid_rows"], report["trained_rows_scored"]) == (0, None)
+    assert report["members"][0]["valid_accuracy"] is report["ensemble"]["temperature"] is None
