@@ -45,7 +45,7 @@ def save(folder: Path, step: int, items: dict[str, Any], facts: dict[str, Any], 
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.glob(".*.tmp"):
             remove(leftover)
-        check_room(folder, items)
+        check_room(folder, items, times=1)
         path = folder / str(step)
         discard(path)  # a damaged one, or training would not come here again
         with sealed_folder(path, {**facts, "leaves": describe(items)}) as draft:
@@ -86,9 +86,10 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdecimal() and not path.is_symlink())
 
 
-def check_room(folder: Path, items: dict[str, Any], *, times: int = 1) -> None:
-    """InputError unless the disk of `folder` has room for the items so many times."""
-    needed, free = times * sum(leaf.nbytes for leaf in jax.tree.leaves(items)), shutil.disk_usage(folder).free
+def check_room(folder: Path, items: Any, *, times: int) -> None:
+    """InputError unless the disk of `folder`, which need not be there yet, has room for the items so many times."""
+    near = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+    needed, free = times * sum(leaf.nbytes for leaf in jax.tree.leaves(items)), shutil.disk_usage(near).free
     if free < needed:
         problem = f"{needed / 2**20:,.1f} MiB are needed, {free / 2**20:,.1f} MiB are free"
         raise InputError(folder, problem, "make room; the same command goes on from the last saved step")

@@ -83,8 +83,8 @@ def fit(
         Whether the training came to its end.
 
     Raises:
-        InputError: before anything compiles, where batch and devices do not fit, or `folder` is of another config;
-            later, where the disk does not take what is to be saved.
+        InputError: before anything compiles, where batch and devices do not fit, `folder` is of another config, or its
+            disk has no room for three states; later, where the disk does not take what is to be saved.
         DivergedError: the loss, the gradient or what is to be saved is not finite. Earlier steps stay.
     """
     training = config.recipe.training
@@ -95,6 +95,7 @@ def fit(
     if len(point.history) == training.epochs:
         return True
     if leads():
+        checkpoint.check_room(folder, point.state, times=checkpoint.KEEP + 1)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "config.json", to_json(config))
     state, resident = replicate((point.state, examples), devices)

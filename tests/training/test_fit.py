@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -171,6 +172,14 @@ def test_what_diverges_is_named_and_never_saved(train, tmp_path, monkeypatch, pl
     with pytest.raises(DivergedError, match=words + r", learning_rate \d.*, rows \d+, "):
         train(tmp_path)
     assert checkpoint.steps(tmp_path / "state") == [step for step in (5, 10) if step <= place]
+
+
+def test_a_disk_without_room_is_noticed_before_anything_is_written(train, whole, end, tmp_path, monkeypatch):
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(end(whole)[0]))
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: SimpleNamespace(free=3 * size - 1))
+    with pytest.raises(InputError, match=r"MiB are needed, 0\.0 MiB are free. Fix: make room"):
+        train(tmp_path / "run")
+    assert not list(tmp_path.iterdir())
 
 
 def test_folders_that_are_no_runs(tmp_path, tiny_config):
