@@ -134,6 +134,14 @@ def read_config(folder: Path) -> RunConfig:
         raise InputError(path, f"is damaged ({brief(error)})", AGAIN) from error
 
 
+def outline(folder: Path, config: RunConfig) -> tuple[nnx.GraphDef, Arrays, Arrays]:
+    """-> graphdef, and the shapes of params and stats. InputError if there is no such network as config.json says."""
+    try:
+        return split(nnx.eval_shape(lambda: build(config)))
+    except (ValueError, TypeError, ArithmeticError) as error:  # of sizes that do not go together
+        raise InputError(folder / "config.json", f"describes no network ({brief(error)})", AGAIN) from error
+
+
 def open_run(folder: Path, *, best: bool = False) -> Run:
     """The trained network in `folder`: averaged weights and statistics of its last epoch, as NumPy arrays, or those of
     the epoch with the `best` accuracy on validation rows. Where a run was published there are only the last ones.
@@ -143,10 +151,7 @@ def open_run(folder: Path, *, best: bool = False) -> Run:
     if (folder / SEAL).is_file():
         check(folder)
     config = read_config(folder)
-    try:
-        graphdef, params, stats = split(nnx.eval_shape(lambda: build(config)))
-    except (ValueError, TypeError, ArithmeticError) as error:  # of sizes that no network can have
-        raise InputError(folder / "config.json", f"describes no network ({brief(error)})", AGAIN) from error
+    graphdef, params, stats = outline(folder, config)
     average = {"params": params, "stats": stats}
     if (folder / "weights.npz").is_file() and not best:
         try:
