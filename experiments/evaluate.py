@@ -2,6 +2,7 @@
 pictures of what they have wrong. Test labels are read here alone."""
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -164,8 +165,9 @@ def main(options: EvaluateOptions) -> None:
             path = job.out / "report.json"
             report = evaluate(job, test_labels, allowed=options.allow_trained_rows)
             ours = {"total_seconds": time.perf_counter() - begin, "resumed": True}
-            before = read_json(path) if path.is_file() else ours
-            write_json(path, report | {key: before[key] for key in ("total_seconds", "resumed")})
+            with suppress(InputError):  # of a report that is missing or damaged
+                ours |= {key: value for key, value in read_json(path).items() if key in ours}
+            write_json(path, report | ours)
         show(report)
         return
     if options.views < 1:

@@ -5,6 +5,7 @@ a line says which and why. The same command, with fewer processes if need be, go
 """
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -86,11 +87,22 @@ def end(workers: list[subprocess.Popen[bytes]], *, grace: float) -> None:
         worker.wait()
 
 
-def main(options: LaunchOptions, command: list[str]) -> None:
+def refuse(options: LaunchOptions, command: list[str]) -> None:
+    """InputError where nothing can be started so."""
     if options.processes < 1:
         raise InputError("--processes", f"is {options.processes}", "give a whole number of at least 1")
+    if not options.stall > 0:
+        raise InputError("--stall", f"is {options.stall}", "give a number of seconds above 0")
+    if options.devices_each is not None and options.devices_each < 1:
+        raise InputError("--devices-each", f"is {options.devices_each}", "give a whole number of at least 1")
     if not command:
         raise InputError("--", "no command is given", "put it behind --, for instance python -m experiments.pipeline")
+    if shutil.which(command[0]) is None:
+        raise InputError(command[0], "is no program", "put one behind --, for instance python -m experiments.pipeline")
+
+
+def main(options: LaunchOptions, command: list[str]) -> None:
+    refuse(options, command)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: received.append(number))
     with tempfile.TemporaryDirectory() as folder, deferred(), leash() as stdin:

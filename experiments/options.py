@@ -1,12 +1,15 @@
 """What every experiment is told on its command line, and what it makes of that: a `Job`. JAX is imported late."""
 
+import io
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -97,8 +100,8 @@ class Job(NamedTuple):
 def open_job(options: Options, *, alone: bool = True) -> Iterator[Job]:
     """Reads the data, finds the devices, claims the output folder, and says on one line what will run where. Where it
     is to be `alone`, no other job may write to the folder meanwhile."""
-    if options.seed < 0:
-        raise InputError("--seed", f"is {options.seed}", "give a whole number of at least 0")
+    if not 0 <= options.seed < 2**31:
+        raise InputError("--seed", f"is {options.seed}", "give a whole number from 0 to 2**31 - 1")
     digits = data.load(options.data, options.data_path)._replace(y_test=None)
     start_jax(options)
     from jaxnets.devices import choose_devices, default_precision, leads
@@ -148,8 +151,9 @@ def same_for_all(preset: Preset) -> dict[str, Any]:
 def claim(out: Path, settings: dict[str, Any], *, resume: bool = True) -> None:
     """Marks `out` as made with `settings`; InputError if it was made with others: two runs must not mix."""
     path = out / "job.json"
-    if path.is_file():
-        different = [name for name, value in settings.items() if read_job(path).get(name) != value]
+    if os.path.lexists(path):
+        job = read_json(path, "delete the folder, or give another --out")
+        different = [name for name, value in settings.items() if job.get(name) != value]
         if different:
             fix = "give another --out, the same options as then, or delete the folder"
             raise InputError(path, f"the results there were made with another {' and '.join(different)}", fix)
@@ -176,16 +180,6 @@ def writable_file(path: Path) -> None:
     writable(path.parent)
 
 
-def read_job(path: Path) -> dict[str, Any]:
-    try:
-        job = read_json(path)
-    except ValueError as error:
-        raise InputError(path, f"is damaged ({error})", "delete the folder, or give another --out") from error
-    if not isinstance(job, dict):
-        raise InputError(path, "is damaged: it holds no settings", "delete the folder, or give another --out")
-    return job
-
-
 def start_jax(options: Options) -> None:
     """Before anything is computed."""
     import jax
@@ -204,7 +198,23 @@ def run(main: Callable[[Any], None], options: type, *, resumes: bool = True) -> 
     """Parses the command line into `options` and calls `main`. `resumes` says whether the same command would go on from
     where it was interrupted."""
     with in_one_line(resumes=resumes):
-        import tyro
+        main(parse(options, sys.modules[main.__module__].__doc__))
 
-        program = f"python -m experiments.{Path(sys.argv[0]).stem}"
-        main(tyro.cli(options, prog=program, description=sys.modules[main.__module__].__doc__))
+
+def parse(options: type, description: str | None) -> Any:
+    """The command line as `options`. What tyro says of a wrong one, in a box of many lines, becomes an InputError."""
+    import tyro
+
+    program, told = f"python -m experiments.{Path(sys.argv[0]).stem}", io.StringIO()
+    try:
+        with redirect_stderr(told):
+            return tyro.cli(options, prog=program, description=description)
+    except SystemExit as end:
+        if not end.code:
+            raise
+        text = re.sub(r"\x1b\[[0-9;]*m", "", told.getvalue())
+        parts = re.split("^ *(?:╭|─{3}|-{3}).*\n", text.replace("│", ""), flags=re.MULTILINE)
+        _, problem, *more = [*parts, "is not understood"]
+        name = re.search("^ *(--[a-z-]+)", "".join(more), re.MULTILINE)
+        fix = f"see {name[1] + ' in ' if name else ''}{program} --help"
+        raise InputError("command line", shorten(problem, 100), fix) from end

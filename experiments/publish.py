@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.console import say
 from experiments.options import run
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, brief
 from jaxnets.files import read_json, write_json
 from jaxnets.rows import FILE
 from jaxnets.seal import identity, sealed_folder
@@ -75,15 +75,19 @@ def read_reports(jobs: tuple[Path, ...]) -> list[dict[str, Any]]:
 
 
 def main(options: PublishOptions) -> None:
-    reports = read_reports(options.jobs)
-    first = [member for member in reports[0]["members"] if not member["student"]]
-    families = [member["family"] for member in first if member["seed"] == reports[0]["seed"]]
+    try:
+        reports = read_reports(options.jobs)
+        first = [member for member in reports[0]["members"] if not member["student"]]
+        families = [member["family"] for member in first if member["seed"] == reports[0]["seed"]]
+        shown = {family: results(reports, family) for family in families}
+    except (KeyError, TypeError) as error:
+        raise InputError("--jobs", f"have a damaged report.json ({brief(error)})", "run the pipeline again") from error
     for family in families:
         if (options.out / family).exists():
             raise InputError(options.out / family, "is there already", "move it away, or give another --out")
     for family in families:
         source = options.jobs[0] / "members" / f"{family}-{reports[0]['seed']}"
-        publish(source, options.out / family, results(reports, family))
+        publish(source, options.out / family, shown[family])
         size = sum(path.stat().st_size for path in (options.out / family).iterdir())
         say(f"{options.out / family}: {size / 2**20:.1f} MiB")
 

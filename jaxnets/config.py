@@ -7,13 +7,17 @@ from typing import Any
 
 from jaxnets.errors import InputError
 
+MANY = 1_000_000
+DEEPEST = 50
+"""A network's depth: a file could ask for one that takes hours to put together."""
 
-def check(name: str, value: object, wanted: str, allowed: Callable[[Any], bool], kind: type = float) -> None:
+
+def check_number(name: str, value: object, wanted: str, allowed: Callable[[Any], bool], kind: type = float) -> None:
     """InputError unless `value` is a number of its kind (a whole one is a float too) and `allowed`, which NaN never
     is."""
     number = isinstance(value, (kind, int)) and not isinstance(value, bool)
     if not number or not allowed(value):
-        raise InputError(name, f"{value!r} is not allowed", f"give {wanted}")
+        raise InputError(name, f"{value!r:.60} is not allowed", f"give {wanted}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +35,7 @@ class Augmentation:
     def __post_init__(self) -> None:
         for strength in fields(self):
             value = getattr(self, strength.name)
-            check(strength.name, value, "a number of at least 0 and below 90", lambda x: 0 <= x < 90)
+            check_number(strength.name, value, "a number of at least 0 and below 90", lambda x: 0 <= x < 90)
 
     def bends(self) -> bool:
         """Whether any warp is asked for at all."""
@@ -60,14 +64,14 @@ class Training:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
-        check("epochs", self.epochs, "at least 1", lambda x: x >= 1, int)
-        check("batch_size", self.batch_size, "at least 2", lambda x: x >= 2, int)
-        check("learning_rate", self.learning_rate, "a number between 0 and 10", lambda x: 0 < x < 10)
-        check("warmup", self.warmup, "a share of all steps, from 0 to below 1", lambda x: 0 <= x < 1)
-        check("weight_decay", self.weight_decay, "a number from 0 to below 10", lambda x: 0 <= x < 10)
-        check("clip_norm", self.clip_norm, "a number above 0", lambda x: x > 0)
-        check("label_smoothing", self.label_smoothing, "a share from 0 to below 1", lambda x: 0 <= x < 1)
-        check("ema_decay", self.ema_decay, "a share from 0 to below 1", lambda x: 0 <= x < 1)
+        check_number("epochs", self.epochs, "1 to a million", lambda x: 1 <= x <= MANY, int)
+        check_number("batch_size", self.batch_size, "2 to a million", lambda x: 2 <= x <= MANY, int)
+        check_number("learning_rate", self.learning_rate, "a number between 0 and 10", lambda x: 0 < x < 10)
+        check_number("warmup", self.warmup, "a share of all steps, from 0 to below 1", lambda x: 0 <= x < 1)
+        check_number("weight_decay", self.weight_decay, "a number from 0 to below 10", lambda x: 0 <= x < 10)
+        check_number("clip_norm", self.clip_norm, "a number above 0 and up to a million", lambda x: 0 < x <= MANY)
+        check_number("label_smoothing", self.label_smoothing, "a share from 0 to below 1", lambda x: 0 <= x < 1)
+        check_number("ema_decay", self.ema_decay, "a share from 0 to below 1", lambda x: 0 <= x < 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +81,11 @@ class Recipe:
     family: str
     sizes: Mapping[str, int] = field(default_factory=dict)
     training: Training = field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        for name, size in self.sizes.items():
+            check_number(name, size, "a whole number from 1 to a million", lambda x: 1 <= x <= MANY, int)
+        check_number("depth", self.sizes.get("depth", 1), f"at most {DEEPEST}", lambda x: x <= DEEPEST, int)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +100,10 @@ class Selection:
     weight: float = 0.5
 
     def __post_init__(self) -> None:
-        check("threshold", self.threshold, "a probability above 0", lambda x: 0 < x <= 1)
-        check("agreement", self.agreement, "a share above 0", lambda x: 0 < x <= 1)
-        check("per_class", self.per_class, "at least 1", lambda x: x >= 1, int)
-        check("weight", self.weight, "a share above 0", lambda x: 0 < x <= 1)
+        check_number("threshold", self.threshold, "a probability above 0", lambda x: 0 < x <= 1)
+        check_number("agreement", self.agreement, "a share above 0", lambda x: 0 < x <= 1)
+        check_number("per_class", self.per_class, "at least 1", lambda x: x >= 1, int)
+        check_number("weight", self.weight, "a share above 0", lambda x: 0 < x <= 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,4 +137,4 @@ def recipe_from_json(value: Mapping[str, Any]) -> Recipe:
     """The inverse of `to_json` for a Recipe."""
     training = dict(value["training"])
     training["augmentation"] = Augmentation(**training["augmentation"])
-    return Recipe(family=value["family"], sizes=dict(value["sizes"]), training=Training(**training))
+    return Recipe(**{**value, "sizes": dict(value["sizes"]), "training": Training(**training)})

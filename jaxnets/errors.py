@@ -9,8 +9,19 @@ class InputError(ValueError):
     """
 
     def __init__(self, place: object, problem: str, fix: str):
-        super().__init__(f"{place}: {problem}. Fix: {fix}.")
+        super().__init__(printable(f"{place}: {problem}. Fix: {fix}."))
         self.place, self.problem, self.fix = place, problem, fix
+
+
+def printable(text: str) -> str:
+    """The same on one line, and harmless to a terminal: names of files may hold anything."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def brief(error: BaseException) -> str:
+    """What a library's error says, in part of a line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 60 else f"{text[:60]} ..."
 
 
 class DivergedError(ArithmeticError):

@@ -10,7 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, brief
+from jaxnets.readers.bounded import read_bytes
+
+LIMIT = 1 << 24
+"""Bytes of a file of JSON: the longest report takes a hundredth."""
 
 
 @contextmanager
@@ -110,5 +114,21 @@ def write_json(path: Path, value: Any) -> None:
         draft.write_text(json.dumps(value, indent=2) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text())
+def read_json(path: Path, fix: str = "have it made anew") -> dict[str, Any]:
+    """The object in a file of JSON; InputError, with that remedy, if it holds anything else, or a key twice."""
+    try:
+        value = json.loads(read_bytes(path, limit=LIMIT), object_pairs_hook=distinct)
+        if not isinstance(value, dict):
+            raise ValueError("it holds no object")
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InputError(path, f"is damaged ({brief(error)})", fix) from error
+    return value
+
+
+def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError("a key stands there twice")
+    return value

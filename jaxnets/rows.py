@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, brief
 from jaxnets.files import atomic_file
 
 FILE = "train_rows.npy"
@@ -35,6 +35,6 @@ def was_trained_on(folder: Path, images: np.ndarray) -> np.ndarray:
     except FileNotFoundError as error:
         problem = "does not say which images it was trained on"
         raise InputError(folder, problem, "train it again, or give --allow-trained-rows") from error
-    except (ValueError, EOFError, OSError, AttributeError) as error:
-        raise InputError(path, f"is damaged ({error})", "train this run again, or fetch it again") from error
+    except Exception as error:  # NumPy has a dozen kinds for a damaged file
+        raise InputError(path, f"is damaged ({brief(error)})", "train this run again, or fetch it again") from error
     return np.isin(hash_rows(images), known)

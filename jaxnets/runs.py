@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import jax
 from flax import nnx
 
-from jaxnets.config import Recipe, recipe_from_json, to_json
+from jaxnets.config import MANY, Recipe, check_number, recipe_from_json, to_json
 from jaxnets.data import Digits
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, brief
 from jaxnets.files import read_json
 from jaxnets.models import create_model
 from jaxnets.models.functional import Arrays, merge, split
@@ -19,6 +19,9 @@ from jaxnets.models.weights import read_weights
 from jaxnets.seal import FILE as SEAL
 from jaxnets.seal import check
 from jaxnets.training.checkpoint import restore
+
+AGAIN = "train this run again, or fetch it again"
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,15 @@ class RunConfig:
     data_sha256: str
     pseudo_labels: int | None = None
     pseudo_labels_sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        check_number("seed", self.seed, "a whole number from 0 to 2**31 - 1", lambda x: 0 <= x < 2**31, int)
+        check_number("num_classes", self.num_classes, f"2 to {MANY}", lambda x: 2 <= x <= MANY, int)
+        for side in self.image_shape:
+            check_number("image_shape", side, "three whole numbers", lambda x: 1 <= x <= MANY, int)
+        if len(self.image_shape) != 3 or self.precision not in PRECISIONS:
+            problem = f"{self.image_shape} {self.precision!r}"[:60] + " is not allowed"
+            raise InputError("image_shape, precision", problem, f"give (H, W, C) and one of {', '.join(PRECISIONS)}")
 
     @staticmethod
     def of(
@@ -113,10 +125,21 @@ def read_config(folder: Path) -> RunConfig:
     path = folder / "config.json"
     if not path.is_file():
         raise InputError(folder, "is no trained run: it has no config.json", "name a folder that training wrote")
+    value = read_json(path, AGAIN)
     try:
-        return RunConfig.from_json(read_json(path))
+        return RunConfig.from_json(value)
+    except InputError as error:
+        raise InputError(f"{path}: {error.place}", error.problem, error.fix) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(path, f"is damaged ({error})", "train this run again") from error
+        raise InputError(path, f"is damaged ({brief(error)})", AGAIN) from error
+
+
+def outline(folder: Path, config: RunConfig) -> tuple[nnx.GraphDef, Arrays, Arrays]:
+    """-> graphdef, and the shapes of params and stats. InputError if there is no such network as config.json says."""
+    try:
+        return split(nnx.eval_shape(lambda: build(config)))
+    except (ValueError, TypeError, ArithmeticError) as error:  # of sizes that do not go together
+        raise InputError(folder / "config.json", f"describes no network ({brief(error)})", AGAIN) from error
 
 
 def open_run(folder: Path, *, best: bool = False) -> Run:
@@ -128,7 +151,7 @@ def open_run(folder: Path, *, best: bool = False) -> Run:
     if (folder / SEAL).is_file():
         check(folder)
     config = read_config(folder)
-    graphdef, params, stats = split(nnx.eval_shape(lambda: build(config)))
+    graphdef, params, stats = outline(folder, config)
     average = {"params": params, "stats": stats}
     if (folder / "weights.npz").is_file() and not best:
         try:

@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, brief
 from jaxnets.files import atomic_file, atomic_folder, discard, writing
 
 FILE = "seal.json"
 VERSION = 1
+PARTS = {"version", "made_from", "files"}
 LIMIT = 1 << 20
 """Bytes of a seal: one with a thousand files in it takes a tenth."""
 FIX = "delete the folder; the command that made it makes it anew"
@@ -34,7 +35,7 @@ def seal(folder: Path, made_from: Mapping[str, Any]) -> None:
     """Seals a folder that is not yet where it belongs."""
     content = {"version": VERSION, "made_from": made_from, "files": hash_files(folder)}
     with atomic_file(folder / FILE) as draft:
-        draft.write_text(json.dumps(content, indent=1) + "\n")
+        draft.write_text(json.dumps(content | {"sha256": own_sum(content)}, indent=1) + "\n")
 
 
 def check(folder: Path) -> dict[str, Any]:
@@ -77,13 +78,20 @@ def read_seal(folder: Path) -> dict[str, Any]:
         version = seal["version"]
         if version == VERSION and not (isinstance(seal["files"], dict) and isinstance(seal["made_from"], dict)):
             raise ValueError("it lists no files")
+        told = seal.pop("sha256", None)  # seals had none once
+        if version == VERSION and (seal.keys() != PARTS or told not in (None, own_sum(seal))):
+            raise ValueError("it was changed after it was written")
     except FileNotFoundError as error:
         raise InputError(folder, "has no seal, so it is not whole", FIX) from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(path, f"is damaged ({error})", FIX) from error
+        raise InputError(path, f"is damaged ({brief(error)})", FIX) from error
     if version != VERSION:
         raise InputError(path, f"is of version {version!r:.20}, not {VERSION}", "use the jaxnets that wrote it")
     return seal
+
+
+def own_sum(seal: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(seal, sort_keys=True).encode()).hexdigest()
 
 
 def hash_files(folder: Path) -> dict[str, str]:

@@ -1,10 +1,14 @@
 """A trained network's weights as one file of plain arrays, which NumPy reads without anything else."""
 
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import jax
 import numpy as np
+
+from jaxnets.errors import brief
+from jaxnets.readers.npz import read_header
 
 PRETRAINED = Path(__file__).parents[2] / "checkpoints" / "pretrained"
 """Where this repository keeps the networks that it ships: FAMILY/config.json and FAMILY/weights.npz."""
@@ -23,22 +27,32 @@ def write_weights(path: Path, arrays: Any) -> None:
 
 
 def read_weights(path: Path, like: Any) -> Any:
-    """The tree `like` (its leaves have shape and dtype) with the arrays of the file.
+    """The tree `like` (its leaves have shape and dtype) with the arrays of the file, of which nothing is unpacked
+    unless they are those.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, or holds other arrays than `like` asks for.
+        ValueError: it is damaged, holds other arrays than `like` asks for, or some that are not finite.
     """
-    wanted = by_name(like)
+    wanted = {name: (tuple(leaf.shape), np.dtype(leaf.dtype)) for name, leaf in by_name(like).items()}
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+            found = {name: kind(archive.zip, f"{name}.npy") for name in archive.files}
+            arrays = {name: archive[name] for name in wanted} if found == wanted else {}
     except FileNotFoundError:
         raise
     except Exception as error:  # zipfile and NumPy raise a dozen kinds for a damaged file
-        raise ValueError(f"{path} is damaged: {error}") from error
-    shapes = lambda tree: {name: (tuple(leaf.shape), np.dtype(leaf.dtype)) for name, leaf in tree.items()}
-    if shapes(arrays) != shapes(wanted):
-        different = sorted(set(shapes(arrays).items()) ^ set(shapes(wanted).items()))[0]
-        raise ValueError(f"{path} holds the weights of another network: {different[0]} differs")
-    return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in wanted])
+        raise ValueError(f"{path} is damaged: {brief(error)}") from error
+    if found != wanted:
+        different = sorted(name for name in found | wanted if found.get(name) != wanted.get(name))
+        raise ValueError(f"{path} holds the weights of another network: {different[0]:.60} differs")
+    if infinite := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
+        raise ValueError(f"{path} is damaged: {infinite[0]} is not finite")
+    return jax.tree.unflatten(jax.tree.structure(like), list(arrays.values()))
+
+
+def kind(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of an array, from its header."""
+    with archive.open(member) as stream:
+        header = read_header(cast(BinaryIO, stream), archive.getinfo(member).file_size, member)
+    return header.shape, header.dtype

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxnets.errors import DivergedError, InputError
+from jaxnets.errors import DivergedError, InputError, brief
 from jaxnets.files import discard, remove, writing
 from jaxnets.models.weights import by_name
 from jaxnets.seal import check, sealed_folder
@@ -72,12 +72,14 @@ def restore(folder: Path, like: dict[str, Any]) -> Saved | None:
                 raise
             warnings.warn(f"{error.place}: {error.problem}; step {step} is left out", stacklevel=2)
             continue
-        refuse_others(path, facts.pop("leaves"), describe(like))
+        if not isinstance(leaves := facts.pop("leaves", None), dict):
+            raise InputError(path, "is no step of a training", "name the folder of one")
+        refuse_others(path, leaves, describe(like))
         try:
             return Saved(read(path, like), facts)
-        except OSError as error:
+        except Exception as error:  # orbax has its own for each part that it does not understand
             fix = "use the version of orbax that wrote it"
-            raise InputError(path, f"is whole, and cannot be read ({error.strerror})", fix) from error
+            raise InputError(path, f"is whole, and cannot be read ({brief(error)})", fix) from error
     return None
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxnets.config import to_json
 from jaxnets.devices import Devices, leads, local, replicate
-from jaxnets.errors import DivergedError, InputError
+from jaxnets.errors import DivergedError, InputError, brief
 from jaxnets.files import atomic_file, write_json
 from jaxnets.fingerprint import differences, fingerprint
 from jaxnets.inference.ensemble import accuracy
@@ -220,6 +220,10 @@ def read_history(folder: Path) -> list[Row]:
     path = folder / "metrics.csv"
     try:
         with path.open(newline="") as file:
-            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(path, f"cannot be read ({error})", "train this run again, or fetch it again") from error
+            history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        if not history or not {"seconds", "compile_seconds", "images_per_second"} <= history[0].keys():
+            raise ValueError("it holds no epochs")
+        return history
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        problem = f"cannot be read ({brief(error)})"
+        raise InputError(path, problem, "train this run again, or fetch it again") from error

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.faults import peers, pipelines, store
+from tests.faults import downloads, entries, foreign, mutate, peers, pipelines, store
 
 PROTOCOLS = {
     "kill -9 anywhere in the pipeline": (pipelines.kills, 8, 100),
@@ -24,6 +24,11 @@ PROTOCOLS = {
     "not finite at any leaf": (store.infinities, 10, 50),
     "two writers in one folder": (store.writers, 10, 50),
     "a peer that dies, stands still or raises": (peers.losses, 3, 60),
+    "wrong files and arguments": (entries.refusals, 15, 300),
+    "odd files that are right": (entries.acceptances, 3, 12),
+    "a file changed at random": (mutate.mutations, 300, 10_000),
+    "a step of another network": (foreign.others, 2, 12),
+    "downloads, killed or two at once": (downloads.downloads, 3, 30),
 }
 
 

@@ -1,0 +1,103 @@
+"""Steps of other networks, in other shapes and types, in the place of a training's own: refused by the names of the
+first three arrays that differ, never cast or cut to fit."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnets.recipes import smoke
+from jaxnets.runs import RunConfig
+from jaxnets.training import checkpoint
+from jaxnets.training.assemble import assemble
+from tests.faults.cases import DIGITS, SMOKE
+from tests.faults.entries import listing, start
+from tests.faults.trial import Trial
+
+Items = dict[str, Any]
+TRAIN = ["train", *SMOKE, *DIGITS, "--family", "wide_cnn"]
+
+
+def config(family: str = "wide_cnn", **sizes: int) -> RunConfig:
+    recipe = smoke().recipe(family)
+    recipe = replace(recipe, sizes={**recipe.sizes, **sizes})
+    facts = {"seed": 0, "precision": "float32", "data": "digits", "data_sha256": ""}
+    return RunConfig(recipe=recipe, image_shape=(8, 8, 1), num_classes=10, **facts)  # type: ignore[arg-type]
+
+
+def items(config: RunConfig) -> Items:
+    """The start of a training, as `fit` saves it."""
+    state = assemble(config, 1000).start(config.seed)
+    return {"average": state.average, "rest": state._replace(average={})}
+
+
+def cast(dtype: Any, *, tree: str = "average") -> Callable[[Items], Items]:
+    """Every array of a tree in another type, as NumPy's or as JAX's."""
+    return lambda ours: ours | {tree: jax.tree.map(lambda leaf: leaf.astype(dtype), ours[tree])}
+
+
+def turn(leaf: Any) -> Any:
+    return np.asarray(leaf).T
+
+
+def kernels(change: Callable[[Any], Any]) -> Callable[[Items], Items]:
+    """Every kernel of the averaged network changed."""
+
+    def changed(ours: Items) -> Items:
+        visit = lambda path, leaf: change(leaf) if leaf.ndim == 4 else leaf
+        return ours | {"average": jax.tree_util.tree_map_with_path(visit, ours["average"])}
+
+    return changed
+
+
+def without(ours: Items) -> Items:
+    params = {name: tree for name, tree in ours["average"]["params"].items() if name != "head"}
+    return ours | {"average": ours["average"] | {"params": params}}
+
+
+def with_more(ours: Items) -> Items:
+    return ours | {"average": ours["average"] | {"more": {"kernel": np.ones(3)}}}
+
+
+CHANGES: dict[str, tuple[RunConfig, Callable[[Items], Items]]] = {
+    "another family": (config("senet"), dict),
+    "wider": (config(width=16), dict),
+    "deeper": (config(depth=3), dict),
+    "fewer classes": (replace(config(), num_classes=2), dict),
+    "in colour": (replace(config(), image_shape=(8, 8, 3)), dict),
+    "halves, by NumPy": (config(), lambda ours: cast(np.float16)(jax.tree.map(np.asarray, ours))),
+    "brain halves, by JAX": (config(), cast(jnp.bfloat16)),
+    "doubles, by NumPy": (config(), lambda ours: cast(np.float64)(jax.tree.map(np.asarray, ours))),
+    "kernels turned": (config(), kernels(turn)),
+    "kernels with an axis more": (config(), kernels(lambda leaf: leaf[None])),
+    "no last layer": (config(), without),
+    "a layer more": (config(), with_more),
+}
+
+
+def others(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
+    ours = checkpoint.describe(items(config()))
+    names = list(CHANGES)
+    for number in sorted(rng.permutation(len(names))[:trials]):
+        name, place = names[number], folder / str(number)
+        of, change = CHANGES[name]
+        theirs = change(items(of))
+        state = place / "out" / "members" / ".wide_cnn-0.unfinished" / "state"
+        checkpoint.save(state, 7, theirs, {"history": []})
+        before, ended = listing(state), start(TRAIN, place)
+        failure = told_otherwise(ended.stderr, ours, checkpoint.describe(theirs))
+        if ended.code != 2 or listing(state) != before:
+            failure = f"exit {ended.code}: {ended.stderr}"
+        yield Trial(True, f"{name}: {failure}" if failure else "")
+
+
+def told_otherwise(stderr: str, ours: dict[str, str], theirs: dict[str, str]) -> str:
+    """The message, unless it is one line with the first three differences."""
+    different = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+    told = [f"{name} is {theirs.get(name, 'missing')}, not {ours.get(name, 'there')}" for name in different[:3]]
+    right = stderr.count("\n") == 1 and different and all(text in stderr for text in told)
+    return "" if right else stderr
