@@ -27,7 +27,7 @@ def read_weights(path: Path, like: Any) -> Any:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, or holds other arrays than `like` asks for.
+        ValueError: it is damaged, holds other arrays than `like` asks for, or numbers that are not finite.
     """
     wanted = by_name(like)
     try:
@@ -41,4 +41,7 @@ def read_weights(path: Path, like: Any) -> Any:
     if shapes(arrays) != shapes(wanted):
         different = sorted(set(shapes(arrays).items()) ^ set(shapes(wanted).items()))[0]
         raise ValueError(f"{path} holds the weights of another network: {different[0]} differs")
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"{path} holds values that are not finite, in {name}")
     return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in wanted])
