@@ -4,6 +4,7 @@ import numpy as np
 
 from jaxnets.augment import fixed_views
 from jaxnets.devices import Devices, replicate
+from jaxnets.errors import DivergedError
 from jaxnets.inference.predict import make_predict
 from jaxnets.runs import Run
 
@@ -12,11 +13,14 @@ def tta(run: Run, images: dict[str, np.ndarray], *, views: int, devices: Devices
     """images (N, H, W, C) uint8 by name -> log_probs (V, N, K) float32 by the same names. Row 0 is the plain picture.
 
     The views are always the same for the same strengths and size, so members can be compared view by view (Sato et
-    al. 2015).
+    al. 2015). Raises DivergedError if an answer is not finite: no mean is to be taken of it.
     """
     predict = make_predict(run.graphdef, devices)
     side = max(run.config.image_shape[:2])
     warps = fixed_views(views, run.config.recipe.training.augmentation, side)
     params, stats, views_there = replicate((run.params, run.stats, [None, *warps[1:]]), devices)
     answer = lambda pictures: np.stack([predict(params, stats, pictures, view) for view in views_there])
-    return {name: answer(pictures) for name, pictures in images.items()}
+    answers = {name: answer(pictures) for name, pictures in images.items()}
+    if not all(np.isfinite(log_probs).all() for log_probs in answers.values()):
+        raise DivergedError(f"{run.config.recipe.family}, seed {run.config.seed}: not all answers are finite")
+    return answers

@@ -3,7 +3,8 @@
 import csv
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,7 +86,8 @@ def fit(
     Raises:
         InputError: before anything compiles, where batch and devices do not fit, `folder` is of another config, or its
             disk has no room for three states; later, where the disk does not take what is to be saved.
-        DivergedError: the loss, the gradient or what is to be saved is not finite. Earlier steps stay.
+        DivergedError: the loss, the gradient, a statistic, an answer or what is to be saved is not finite. It says
+            where; earlier steps stay.
     """
     training = config.recipe.training
     check_batch(training.batch_size, len(examples.images), devices)
@@ -110,14 +112,15 @@ def fit(
         state, metrics = run_epoch(state, resident, parts.order(config.seed, epoch)[point.steps :], done)
         part = {name: [*point.part.get(name, []), *map(float, values)] for name, values in metrics.items()}
         point = Point(state, point.history, part, point.seconds + time.perf_counter() - begin)
-        if point.steps == parts.steps:
-            log_probs = predict(state.average["params"], state.average["stats"], valid.images)
-            if not np.isfinite(log_probs).all():
-                raise DivergedError(f"{config.recipe.family}: answers after epoch {epoch + 1} are not finite")
-            row = summarise(config, parts, point, accuracy(log_probs, valid.labels), compile_seconds)
-            point, compile_seconds = Point(state, [*point.history, row], {}, 0.0), 0.0
-        if leads():
-            save(folder, config, point, now)
+        with placed(config, parts, point):
+            if point.steps == parts.steps:
+                log_probs = predict(state.average["params"], state.average["stats"], valid.images)
+                if not np.isfinite(log_probs).all():
+                    raise DivergedError("answers to validation rows are not finite")
+                row = summarise(config, parts, point, accuracy(log_probs, valid.labels), compile_seconds)
+                point, compile_seconds = Point(state, [*point.history, row], {}, 0.0), 0.0
+            if leads():
+                save(folder, config, point, now)
         if stopping():
             break
         report(Progress(epoch + 1, training.epochs, 0, parts.steps, training.batch_size, row["images_per_second"], row))
@@ -148,21 +151,38 @@ def refuse_infinite(config: RunConfig, parts: Assembly, epoch: int, first: int, 
     """DivergedError, which says where, if the metrics of the steps of an epoch from `first` on are not finite."""
     bad = np.flatnonzero(~np.all([np.isfinite(values) for values in metrics.values()], axis=0))
     if len(bad):
-        step = first + int(bad[0])
-        values = "".join(f"{name} {metrics[name][bad[0]]:.4g}, " for name in ("loss", "gradient_norm"))
-        rate, rows = parts.rate(epoch * parts.steps + step), parts.order(config.seed, epoch)[step]
-        raise DivergedError(
-            f"{config.recipe.family}, seed {config.seed}: epoch {epoch + 1}, step {step + 1} of {parts.steps}: {values}"
-            f"learning_rate {float(rate):.4g}, rows {', '.join(map(str, rows[:5]))} ..."
-        )
+        values = {name: values[bad[0]] for name, values in metrics.items()}
+        raise DivergedError(whereabouts(config, parts, epoch, first + int(bad[0]), values))
+
+
+@contextmanager
+def placed(config: RunConfig, parts: Assembly, point: Point) -> Iterator[None]:
+    """A DivergedError within says after which step, too."""
+    try:
+        yield
+    except DivergedError as error:
+        values = {name: values[-1] for name, values in point.part.items()}
+        place = whereabouts(config, parts, len(point.history), point.steps - 1, values)
+        raise DivergedError(f"{place}: {error}") from error
+
+
+def whereabouts(config: RunConfig, parts: Assembly, epoch: int, step: int, metrics: Row) -> str:
+    """Which step of which network, and what a person wants to know of it who is to mend it."""
+    names = [name for name in ("loss", "gradient_norm", "statistics_norm") if name in metrics]
+    values = "".join(f"{name} {metrics[name]:.4g}, " for name in names)
+    rate, rows = parts.rate(epoch * parts.steps + step), parts.order(config.seed, epoch)[step]
+    return (
+        f"{config.recipe.family}, seed {config.seed}: epoch {epoch + 1}, step {step + 1} of {parts.steps}: {values}"
+        f"learning_rate {float(rate):.4g}, rows {', '.join(map(str, rows[:5]))} ..."
+    )
 
 
 def summarise(config: RunConfig, parts: Assembly, point: Point, valid_accuracy: float, compile_seconds: float) -> Row:
     """The row of metrics.csv of the epoch whose steps `point` has all."""
-    epoch = len(point.history) + 1
+    epoch, names = len(point.history) + 1, ("loss", "accuracy", "gradient_norm")
     return {
         "epoch": epoch,
-        **{name: float(np.array(values, np.float32).mean()) for name, values in point.part.items()},
+        **{name: float(np.array(point.part[name], np.float32).mean()) for name in names},
         "valid_accuracy": valid_accuracy,
         "learning_rate": float(parts.rate(epoch * parts.steps - 1)),
         "images_per_second": parts.steps * config.recipe.training.batch_size / point.seconds,

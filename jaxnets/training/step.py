@@ -104,6 +104,7 @@ def make_train_step(
         value = {"params": params, "stats": stats}
         average = moving_average(state.average, value, state.step, decay=training.ema_decay)
         metrics = {"loss": loss, "accuracy": correct, "gradient_norm": optax.tree.norm(grads)}
+        metrics["statistics_norm"] = optax.tree.norm(stats)  # a variance may overflow, and the loss does not show it
         return TrainState(state.step + 1, params, stats, opt_state, average, state.key), metrics
 
     return Step(prepare, update)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.faults import downloads, entries, foreign, mutate, peers, pipelines, store
+from tests.faults import divergence, downloads, entries, foreign, mutate, peers, pipelines, resumption, store
 
 PROTOCOLS = {
     "kill -9 anywhere in the pipeline": (pipelines.kills, 8, 100),
@@ -22,6 +22,9 @@ PROTOCOLS = {
     "a damaged file of a step": (store.damages, 50, 500),
     "no room at any size": (store.full_disks, 10, 60),
     "not finite at any leaf": (store.infinities, 10, 50),
+    "not finite at any step of a training": (divergence.trainings, 5, 50),
+    "not finite in a member of an ensemble": (divergence.ensembles, 4, 20),
+    "stopped after any step, and gone on with": (resumption.every_step, 4, 80),
     "two writers in one folder": (store.writers, 10, 50),
     "a peer that dies, stands still or raises": (peers.losses, 3, 60),
     "wrong files and arguments": (entries.refusals, 15, 300),

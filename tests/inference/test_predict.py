@@ -5,6 +5,7 @@ from flax import nnx
 
 from jaxnets.augment import identity
 from jaxnets.config import Recipe
+from jaxnets.errors import DivergedError
 from jaxnets.inference.predict import make_predict
 from jaxnets.inference.tta import tta
 from jaxnets.models.functional import split
@@ -67,3 +68,9 @@ def test_views_begin_with_the_plain_picture(run, views):
     np.testing.assert_array_equal(answers["test"][0], plain)
     np.testing.assert_allclose(answers["valid"], answers["test"][:, :3], rtol=1e-6, atol=1e-6)
     assert len(np.unique(answers["test"][:, 0, 0])) == views
+
+
+def test_answers_that_are_not_finite_are_not_given_out(run):
+    stats = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), run.stats)
+    with pytest.raises(DivergedError, match="wide_cnn, seed 0: not all answers are finite"):
+        tta(run._replace(stats=stats), {"test": IMAGES[:3]}, views=1, devices=DEVICES[:1])

@@ -78,6 +78,14 @@ def test_weights_of_another_network_are_refused(published):
         load_pretrained("wide_cnn", published)
 
 
+def test_weights_that_are_not_finite_are_refused(published, model):
+    _, params, stats = split(model)
+    params["head"]["bias"] = np.append(np.zeros(9, np.float32), np.float32(-np.inf))
+    write_weights(published / "wide_cnn" / "weights.npz", {"params": params, "stats": stats})
+    with pytest.raises(ValueError, match=r"weights.npz holds values that are not finite, in params/head/bias"):
+        load_pretrained("wide_cnn", published)
+
+
 @pytest.mark.parametrize("family", sorted(path.parent.name for path in PRETRAINED.glob("*/config.json")))
 def test_the_shipped_networks_read_an_image(family):
     logits = load_pretrained(family)(np.zeros((2, 28, 28, 1), np.float32))

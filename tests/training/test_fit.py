@@ -169,7 +169,7 @@ def test_what_diverges_is_named_and_never_saved(train, tmp_path, monkeypatch, pl
 
     monkeypatch.setattr(fit_module, "refuse_infinite", poisoned)
     words = f"wide_cnn, seed 3: epoch {place // STEPS + 1}, step {place % STEPS + 1} of 5: loss .*, gradient_norm nan"
-    with pytest.raises(DivergedError, match=words + r", learning_rate \d.*, rows \d+, "):
+    with pytest.raises(DivergedError, match=words + r", .*learning_rate \d.*, rows \d+, "):
         train(tmp_path)
     assert checkpoint.steps(tmp_path / "state") == [step for step in (5, 10) if step <= place]
 
@@ -180,6 +180,17 @@ def test_a_disk_without_room_is_noticed_before_anything_is_written(train, whole,
     with pytest.raises(InputError, match=r"MiB are needed, 0\.0 MiB are free. Fix: make room"):
         train(tmp_path / "run")
     assert not list(tmp_path.iterdir())
+
+
+def test_answers_that_are_not_finite_end_it_before_they_are_scored(train, tmp_path, monkeypatch):
+    def answer(*arguments):
+        return np.full((6, 10), np.nan if checkpoint.steps(tmp_path / "best") else -1)
+
+    monkeypatch.setattr(fit_module, "make_predict", lambda *arguments: answer)
+    words = "wide_cnn, seed 3: epoch 2, step 5 of 5: loss .*, gradient_norm .*, learning_rate .*: answers to validation"
+    with pytest.raises(DivergedError, match=words):
+        train(tmp_path)
+    assert checkpoint.steps(tmp_path / "state") == checkpoint.steps(tmp_path / "best") == [5]
 
 
 def test_folders_that_are_no_runs(tmp_path, tiny_config):

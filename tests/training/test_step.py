@@ -108,6 +108,15 @@ def test_steps_lower_the_loss(trajectory):
     assert max(losses[-3:]) < 0.95 * losses[0]
 
 
+def test_a_statistic_that_overflows_is_seen_though_the_loss_is_finite(tiny_config, draw_examples):
+    state, step = start(tiny_config(**PLAIN), KEEP)
+    leaves, structure = jax.tree.flatten(state.stats)
+    stats = jax.tree.unflatten(structure, [*leaves[:-1], jnp.full_like(leaves[-1], jnp.inf)])
+    _, metrics = step(state._replace(stats=stats), draw_examples(8))
+    assert np.isfinite([metrics["loss"], metrics["gradient_norm"]]).all()
+    assert not np.isfinite(metrics["statistics_norm"])
+
+
 def test_averages_follow_parameters_and_statistics(trajectory):
     states, _ = trajectory
     average = {"params": states[0].params, "stats": states[0].stats}
