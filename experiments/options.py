@@ -27,7 +27,8 @@ class Options:
     preset: Literal["auto", "smoke", "quick", "standard", "full"] = "auto"
     """Which networks, and how long: auto is full with an accelerator and quick without."""
     data: str = "mnist"
-    """mnist, kaggle, digits, or the path of an .npz with x_train, y_train, x_test and perhaps y_test."""
+    """mnist, kaggle, digits, or a path: an .npz with x_train, y_train, x_test and perhaps y_test, or a folder with four
+    idx files under MNIST's names, such as Fashion-MNIST's."""
     data_path: Path | None = None
     """Where the files of mnist or kaggle are, if not under data/."""
     out: Path | None = None

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxnets.errors import InputError
 from jaxnets.files import atomic_file
-from jaxnets.readers.arrays import read_arrays, read_bundled_digits
+from jaxnets.readers.arrays import read_arrays, read_bundled_digits, read_folder
 from jaxnets.readers.bounded import read_bytes
 from jaxnets.readers.csv_text import clean_text, shown
 from jaxnets.readers.kaggle import read_kaggle
@@ -20,7 +20,7 @@ SUBMISSION_LIMIT = 100_000_000
 class Digits(NamedTuple):
     """Images and their classes: N training rows, T test rows, K classes. The arrays are read-only."""
 
-    name: str  # "mnist", "kaggle", "digits", or the .npz file's name without its ending
+    name: str  # "mnist", "kaggle", "digits", or the folder's or .npz file's name without its ending
     x_train: np.ndarray  # (N, H, W, C) uint8
     y_train: np.ndarray  # (N,) int32 in [0, K)
     x_test: np.ndarray  # (T, H, W, C) uint8
@@ -35,6 +35,7 @@ def load(name: str, path: Path | None = None, *, folder: Path = Path("data")) ->
     kaggle      the competition's zip or the folder with its tables at `path`, or in `folder`; no test labels
     digits      scikit-learn's 1,797 digits of 8 x 8, of which a fixed fifth is for testing
     NAME.npz    arrays x_train, y_train, x_test and perhaps y_test
+    FOLDER      four idx files under MNIST's names, as Fashion-MNIST and KMNIST have them
 
     `path` goes with mnist and kaggle alone.
     """
@@ -49,10 +50,12 @@ def load(name: str, path: Path | None = None, *, folder: Path = Path("data")) ->
         images, labels = read_bundled_digits()
         train, test = stratified_split(labels, fraction=0.2, seed=0)
         return digits_of(name, images[train], labels[train], images[test], labels[test], 10)
-    if name.endswith(".npz"):
-        arrays = read_arrays(Path(name))
-        return digits_of(Path(name).stem, *arrays, int(arrays[1].max()) + 1)
-    raise InputError(f"data {name!r}", "is not known", "use mnist, kaggle, digits or a path ending in .npz")
+    path = Path(name)
+    if name.endswith(".npz") or path.is_dir():
+        arrays = read_folder(path) if path.is_dir() else read_arrays(path)
+        return digits_of(path.resolve().name.removesuffix(".npz"), *arrays, int(arrays[1].max()) + 1)
+    fix = "use mnist, kaggle, digits, a path ending in .npz or a folder of idx files"
+    raise InputError(f"data {name!r}", "is not known", fix)
 
 
 def digits_of(

@@ -1,36 +1,71 @@
-"""Other people's images from one .npz file, and the small digits that come with scikit-learn."""
+"""Other people's images, from one .npz file or four idx files, and the small digits that come with scikit-learn."""
 
 from pathlib import Path
 
 import numpy as np
 
 from jaxnets.errors import InputError
+from jaxnets.readers.bounded import inflate, read_bytes
+from jaxnets.readers.idx import decode_any_idx
+from jaxnets.readers.mnist import find
 from jaxnets.readers.npz import read_npz
 
 NEEDED = ("x_train", "y_train", "x_test")
+IDX_FILES = {
+    "x_train": "train-images-idx3-ubyte",
+    "y_train": "train-labels-idx1-ubyte",
+    "x_test": "t10k-images-idx3-ubyte",
+    "y_test": "t10k-labels-idx1-ubyte",
+}
+IDX_LIMIT = 1 << 29
+"""Bytes of an idx file, unpacked."""
 LAYOUT = "store (N, H, W) or (N, H, W, C) with H and W at least 8 and C 1 or 3"
 
 
-def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
-    """x_train (N, H, W, C) uint8, y_train (N,) int in [0, K), x_test (T, H, W, C) uint8, y_test (T,) or None.
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]
+"""x_train (N, H, W, C) uint8, y_train (N,) int in [0, K), x_test (T, H, W, C) uint8, y_test (T,) or None. H and W are
+at least 8, C is 1 or 3, and every class from 0 to the highest has at least two training rows."""
 
-    H and W are at least 8, C is 1 or 3, and every class from 0 to the highest has at least two training rows.
-    """
+
+def read_arrays(path: Path) -> Arrays:
+    """Those of an .npz file."""
     found = read_npz(path, (*NEEDED, "y_test"))
     if missing := [name for name in NEEDED if name not in found]:
         raise InputError(path, f"has no array {missing[0]}", f"store {', '.join(NEEDED)} and, if known, y_test")
-    x_train, x_test = (as_images(found[name], f"{path}/{name}") for name in ("x_train", "x_test"))
+    return checked(found, {name: f"{path}/{name}" for name in found})
+
+
+def read_folder(folder: Path) -> Arrays:
+    """Those of four idx files under MNIST's names, each raw or with .gz, as Fashion-MNIST and KMNIST have them; the
+    last one may be missing."""
+    found, places, fix = {}, {}, "put the original in its place"
+    for name, file in IDX_FILES.items():
+        path = find(folder, file)
+        if path is not None:
+            content = inflate(read_bytes(path, limit=IDX_LIMIT), limit=IDX_LIMIT, place=path, fix=fix)
+            found[name] = decode_any_idx(content, 3 if name.startswith("x") else 1, place=path, fix=fix)
+            places[name] = str(path)
+        elif name in NEEDED:
+            raise InputError(folder, f"has no {file}, raw or .gz", "put the idx files there, under MNIST's names")
+    return checked(found, places)
+
+
+def checked(found: dict[str, np.ndarray], places: dict[str, str]) -> Arrays:
+    """The arrays by name, y_test perhaps missing -> as this program uses them; InputError names the place of the one
+    that is wrong."""
+    x_train, x_test = (as_images(found[name], places[name]) for name in ("x_train", "x_test"))
     if x_train.shape[1:] != x_test.shape[1:]:
-        problem = f"images are {x_test.shape[1:]}, those of x_train {x_train.shape[1:]}"
-        raise InputError(f"{path}/x_test", problem, "bring both to one size")
-    y_train = as_labels(found["y_train"], len(x_train), f"{path}/y_train")
-    check_classes(y_train, f"{path}/y_train")
+        problem = f"images are {x_test.shape[1:]}, those to train on {x_train.shape[1:]}"
+        raise InputError(places["x_test"], problem, "bring both to one size")
+    y_train = as_labels(found["y_train"], len(x_train), places["y_train"])
+    check_classes(y_train, places["y_train"])
     if "y_test" not in found:
         return x_train, y_train, x_test, None
-    y_test = as_labels(found["y_test"], len(x_test), f"{path}/y_test")
+    y_test = as_labels(found["y_test"], len(x_test), places["y_test"])
     if y_test.max() > y_train.max():
         row = int(np.argmax(y_test > y_train.max()))
-        raise InputError(f"{path}/y_test", f"row {row} is {y_test[row]}, a class y_train has not", "remove such rows")
+        problem = f"row {row} is {y_test[row]}, a class that no training row has"
+        raise InputError(places["y_test"], problem, "remove such rows")
     return x_train, y_train, x_test, y_test
 
 

@@ -11,10 +11,10 @@ from jaxnets.errors import InputError
 
 
 class IdxFile(NamedTuple):
-    """What an idx file of unsigned bytes must be: its sizes, and the SHA-256 of its uncompressed bytes."""
+    """What an idx file of unsigned bytes must be: its sizes, and the SHA-256 of its uncompressed bytes, or any."""
 
     shape: tuple[int, ...]
-    sha256: str
+    sha256: str | None
 
     @property
     def header(self) -> bytes:
@@ -42,6 +42,13 @@ def decode_idx(content: bytes, want: IdxFile, *, place: object, fix: str) -> np.
     return np.frombuffer(content, np.uint8, offset=len(want.header)).reshape(want.shape)
 
 
+def decode_any_idx(content: bytes, dimensions: int, *, place: object, fix: str) -> np.ndarray:
+    """Uncompressed bytes -> array of so many dimensions, uint8, read-only, of the sizes that the header says."""
+    header = content[4 : 4 + 4 * dimensions].ljust(4 * dimensions, b"\0")
+    want = IdxFile(struct.unpack(f">{dimensions}I", header), None)
+    return decode_idx(content, want, place=place, fix=fix)
+
+
 def idx_problem(content: bytes, want: IdxFile) -> str | None:
     header = want.header
     if not content:
@@ -57,7 +64,7 @@ def idx_problem(content: bytes, want: IdxFile) -> str | None:
         return f"is cut short: {len(content):,} bytes, not {want.num_bytes:,}"
     if len(content) > want.num_bytes:
         return f"has {len(content) - want.num_bytes:,} bytes after the last value"
-    if (found := hashlib.sha256(content).hexdigest()) != want.sha256:
+    if want.sha256 and (found := hashlib.sha256(content).hexdigest()) != want.sha256:
         return f"has other content than the original: SHA-256 {found[:12]}..., not {want.sha256[:12]}..."
     return None
 

@@ -1,5 +1,7 @@
+import gzip
 import io
 import pickle
+import re
 import zipfile
 
 import numpy as np
@@ -7,7 +9,9 @@ import pytest
 from numpy.lib import format as npy
 
 from jaxnets.data import load
-from jaxnets.readers.arrays import read_arrays
+from jaxnets.errors import InputError
+from jaxnets.readers.arrays import IDX_FILES, read_arrays
+from jaxnets.readers.idx import encode_idx
 from jaxnets.readers.npz import read_npz
 
 RNG = np.random.default_rng(0)
@@ -151,3 +155,47 @@ def test_bundled_digits_are_split_once_and_for_all():
     assert digits.x_test.shape == (359, 8, 8, 1)
     assert (digits.x_train.min(), digits.x_train.max()) == (0, 255)
     assert set(np.bincount(digits.y_test, minlength=10)) <= {35, 36, 37}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Four idx files of other sizes than MNIST's, the images compressed."""
+    home = tmp_path / "fashion"
+    home.mkdir()
+    for name, file in IDX_FILES.items():
+        content = encode_idx(GOOD[name].astype(np.uint8))
+        (home / file).write_bytes(content) if name[0] == "y" else (home / f"{file}.gz").write_bytes(
+            gzip.compress(content)
+        )
+    return home
+
+
+def test_a_folder_of_idx_files_becomes_digits(folder):
+    digits = load(str(folder))
+    assert (digits.name, digits.num_classes) == ("fashion", 3)
+    np.testing.assert_array_equal(digits.x_train[..., 0], GOOD["x_train"])
+    np.testing.assert_array_equal(digits.y_test, GOOD["y_test"])
+    (folder / IDX_FILES["y_test"]).unlink()
+    assert load(str(folder)).y_test is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("y_train", None, "has no train-labels-idx1-ubyte, raw or .gz"),
+        ("y_train", b"", "train-labels-idx1-ubyte: is empty"),
+        ("y_train", encode_idx(np.zeros((8, 1), np.uint8)), "not with the magic number 0x00000801"),
+        ("y_train", encode_idx(np.zeros(8, np.uint8))[:6], "cut short in its header"),
+        ("y_train", encode_idx(np.zeros(8, np.uint8))[:-1], "cut short: 15 bytes, not 16"),
+        ("y_train", encode_idx(np.zeros(8, np.uint8)) + b"!", "1 bytes after the last value"),
+        ("y_train", encode_idx(np.arange(7, dtype=np.uint8) % 3), "one label for each image"),
+        ("y_train", encode_idx(np.zeros(8, np.uint8)), "has a single class"),
+        ("y_test", encode_idx(np.full(4, 3, np.uint8)), "a class that no training row has"),
+        ("y_train", b"\0\0\x08\x01\xff\xff\xff\xff", "cut short: 8 bytes"),
+    ],
+)
+def test_wrong_idx_files_are_refused(folder, name, content, words):
+    path = folder / IDX_FILES[name]
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(InputError, match=re.escape(words)):
+        load(str(folder))
