@@ -11,7 +11,9 @@ LABELS = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [50, 10, 3]))
 
 
 def test_unknown_data_lists_the_known():
-    with pytest.raises(InputError, match=r"'fashion'.*mnist, kaggle, digits, a path ending in \.npz or a folder of idx files"):
+    with pytest.raises(
+        InputError, match=r"'fashion'.*mnist, kaggle, digits, a path ending in \.npz or a folder of idx files"
+    ):
         load("fashion")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import pipeline, train_scratch
-from experiments.options import ScoreOptions, run
+from experiments.options import run
 from experiments.train_scratch import ScratchOptions
 from jaxnets.config import to_json
 from jaxnets.errors import InputError
@@ -16,7 +16,10 @@ from jaxnets.runs import RunConfig, outline, read_config
 from tests.faults import cases, inputs, mutate
 from tests.faults.entries import LINE, listing
 
-PROGRAMS = {"pipeline": (pipeline.main, ScoreOptions), "train_scratch": (train_scratch.main, ScratchOptions)}
+PROGRAMS = {
+    "pipeline": (pipeline.main, pipeline.PipelineOptions),
+    "train_scratch": (train_scratch.main, ScratchOptions),
+}
 LARGE = ("gzip of", "bomb", "more bytes", "other pixels", "many")
 SMALL = [name for name in cases.ENTRANCES if not name.startswith("config") and not any(word in name for word in LARGE)]
 CONFIG = to_json(

@@ -1,0 +1,56 @@
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import models
+from experiments.export import ExportOptions, main
+from jaxnets.errors import InputError
+from jaxnets.inference.ensemble import combine
+from jaxnets.inference.predict import make_predict
+from jaxnets.models.weights import PRETRAINED
+from jaxnets.recipes import standard
+from jaxnets.runs import open_run
+
+FOLDERS = tuple(PRETRAINED / family for family in ("wide_cnn", "inception"))
+ELSEWHERE = """
+import pathlib, sys
+import numpy as np
+from jax import export
+answer = export.deserialize(bytearray(pathlib.Path("ensemble.jax").read_bytes()))
+np.save("answers.npy", answer.call(np.load("images.npy")))
+assert not any(name.startswith(("jaxnets", "flax")) for name in sys.modules)
+"""
+
+
+def test_what_is_exported_answers_without_this_package(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(ExportOptions(runs=FOLDERS, out=tmp_path / "ensemble.jax"))
+    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 1), np.uint8)
+    np.save("images.npy", images)
+    subprocess.run([sys.executable, "-c", ELSEWHERE], check=True, cwd=tmp_path)
+    runs = [open_run(folder) for folder in FOLDERS]
+    answers = [make_predict(run.graphdef, jax.devices()[:1])(run.params, run.stats, images) for run in runs]
+    np.testing.assert_allclose(np.load("answers.npy"), np.exp(combine(np.stack(answers))), atol=1e-5)
+
+
+def test_networks_that_do_not_go_together_are_not_exported(tmp_path):
+    with pytest.raises(InputError, match="is no trained run"):
+        main(ExportOptions(runs=(tmp_path,), out=tmp_path / "ensemble.jax"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_family_is_listed_with_its_size(capsys):
+    models.main(models.ModelsOptions())
+    table = capsys.readouterr().out
+    for recipe, parameters in zip(standard().recipes, (173_554, 144_274, 116_818, 87_814, 180_100), strict=True):
+        line = next(line for line in table.splitlines() if f" {recipe.family} " in line)
+        assert f"{parameters:,}" in line
+        assert "99." in line
+
+
+def test_operations_are_those_of_the_largest_layers():
+    least = 2 * 3 * 3 * 24 * 24 * 14 * 14  # a 3 x 3 layer of senet on 24 maps of 14 x 14
+    assert least < models.describe(standard().recipe("senet"))["flops"] < 20 * least
