@@ -61,7 +61,7 @@ def chosen(options: AblateOptions) -> dict[str, Variant]:
     known = variants(recipe)
     for name in options.changes:
         if name not in known:
-            raise InputError("--changes", f"{name!r} is not known", f"choose from {', '.join(known)}")
+            raise InputError("--changes", f"{name!r} is not known", "choose from those of experiments/ABLATIONS.md")
     return {name: variant for name, variant in known.items() if name in ("recipe", *(options.changes or known))}
 
 
@@ -112,6 +112,7 @@ def measure(options: AblateOptions, work: dict[str, Variant], digits: data.Digit
     devices = choose_devices(options.devices)
     for variant in work.values():
         check_batch(variant.recipe.training.batch_size, len(folds[0][0]), devices)
+    writable_file(options.out)
     facts = {"data": options.data, "data_sha256": data.digest(digits)[:8], "precision": default_precision(devices)}
     wanted = {name: list(keys(options, facts, name, variant)) for name, variant in work.items()}
     identity = lambda key: tuple(map(str, (key[column] for column in KEY)))
@@ -206,7 +207,6 @@ def main(options: AblateOptions) -> None:
     if options.seeds < 1:
         raise InputError("--seeds", f"is {options.seeds}", "give a whole number of at least 1")
     work = chosen(options)
-    writable_file(options.out)
     digits = data.load(options.data)
     start_jax(Options())
     show(options, measure(options, work, digits))

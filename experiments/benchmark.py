@@ -146,8 +146,8 @@ def main(options: BenchmarkOptions) -> None:
             raise InputError(f"--{name}", f"is {value}", "give a whole number of at least 1")
     for family in options.families:
         preset(options.preset).recipe(family)
-    writable_file(options.out)
     digits = data.load(options.data)
+    writable_file(options.out)
     for part in options.parts:
         say(f"{part} ...")
         result = PARTS[part](options, digits)

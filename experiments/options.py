@@ -98,9 +98,12 @@ class Job(NamedTuple):
 
 
 @contextmanager
-def open_job(options: Options, *, alone: bool = True) -> Iterator[Job]:
+def open_job(
+    options: Options, *, alone: bool = True, begins: bool = False, check: Callable[[Preset], None] = lambda preset: None
+) -> Iterator[Job]:
     """Reads the data, finds the devices, claims the output folder, and says on one line what will run where. Where it
-    is to be `alone`, no other job may write to the folder meanwhile."""
+    is to be `alone`, no other job may write to the folder meanwhile. Nothing is written where `check` raises, or where
+    there is no job in the folder and this one does not begin one."""
     if not 0 <= options.seed < 2**31:
         raise InputError("--seed", f"is {options.seed}", "give a whole number from 0 to 2**31 - 1")
     digits = data.load(options.data, options.data_path)._replace(y_test=None)
@@ -117,6 +120,9 @@ def open_job(options: Options, *, alone: bool = True) -> Iterator[Job]:
     train_rows, valid_rows = data.stratified_split(digits.y_train, fraction=preset.valid_fraction, seed=options.seed)
     for recipe in preset.recipes:  # before anything is written
         check_batch(recipe.training.batch_size, len(train_rows), devices)
+    check(preset)
+    if not begins and not (out / "members").is_dir():
+        raise InputError(out, "holds no trained network", "run experiments.train or the pipeline first")
     writable(out)
     with locked(out / ".lock") if alone and leads() else nullcontext():
         if leads():

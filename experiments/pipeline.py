@@ -39,7 +39,7 @@ def main(options: PipelineOptions) -> None:
     digits = data.load(options.data, options.data_path)
     if digits.y_test is not None and not options.allow_trained_rows:
         check_overlap(digits)
-    with open_job(options) as job:
+    with open_job(options, begins=True) as job:
         report = finish(job, options, digits.y_test, begin)
     if report is None:
         return

@@ -99,12 +99,12 @@ def main(options: SpeedrunOptions) -> None:
     rows = "validation" if options.validate else "test"
     scored = "" if (options.data, rows) == ("mnist", "test") else f"-{options.data}-{rows}"
     out = options.out or Path("checkpoints") / f"speedrun-{options.target}{scored}.json"
-    writable_file(out)
     digits = data.load(options.data)
     if options.validate:
         digits = without_test_rows(digits)
     if digits.y_test is None:
         raise InputError("--data", f"{options.data} has no test labels to score", "give --validate, or mnist")
+    writable_file(out)
     start_jax(Options())
     from jaxnets.devices import choose_devices, default_precision
 

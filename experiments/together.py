@@ -2,6 +2,7 @@
 rest: each process has its own devices, and `pmap` spans them all."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,10 @@ def join(coordinator: str | None, processes: int | None, process_id: int | None)
     given = (coordinator, processes, process_id)
     if None in given and given != (None, None, None):
         raise InputError("--coordinator", "needs --processes and --process-id", "give all three, or let launch do it")
+    if coordinator is not None and not re.fullmatch(".+:[0-9]{1,5}", coordinator):
+        raise InputError("--coordinator", f"is {coordinator!r:.60}", "give HOST:PORT")
+    if processes is not None and process_id is not None and not 0 <= process_id < processes:
+        raise InputError("--process-id", f"is {process_id} of {processes} processes", "count them from 0")
     ending.alone = False
     try:
         jax.distributed.initialize(*given, heartbeat_timeout_seconds=HEARTBEAT)

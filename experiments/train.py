@@ -14,6 +14,7 @@ from experiments.console import describe, say, training_line
 from experiments.ending import Stopped, deferred
 from experiments.options import Job, Options, open_job, run
 from experiments.together import agreed, meet, pulsing
+from jaxnets.config import Preset
 from jaxnets.errors import InputError
 from jaxnets.files import read_json
 from jaxnets.lock import locked
@@ -90,11 +91,16 @@ def read_pseudo_labels(folder: Path, images: np.ndarray) -> "tuple[Examples, str
 
 
 def main(options: TrainOptions) -> None:
-    with open_job(options, alone=False) as job:  # other networks of the job may be trained beside it
-        seed = options.seed if options.network_seed is None else options.network_seed
-        last = job.seed + job.preset.seeds - 1
-        if not job.seed <= seed <= last:
-            raise InputError("--network-seed", f"is {seed}", f"give {job.seed} to {last}, or more --seeds")
+    seed = options.seed if options.network_seed is None else options.network_seed
+
+    def check_member(preset: Preset) -> None:
+        preset.recipe(options.family)
+        last = options.seed + preset.seeds - 1
+        if not options.seed <= seed <= last:
+            raise InputError("--network-seed", f"is {seed}", f"give {options.seed} to {last}, or more --seeds")
+
+    # Other networks of the job may be trained beside it.
+    with open_job(options, alone=False, begins=not options.student, check=check_member) as job:
         folder = job.member(options.family, seed, student=options.student)
         pseudo_labels = job.out / "pseudo_labels" if options.student else None
         train_member(job, folder, options.family, seed, pseudo_labels=pseudo_labels)

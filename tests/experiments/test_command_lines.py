@@ -85,18 +85,19 @@ def test_an_unknown_preset_is_refused(refused, tmp_path):
     ("main", "options", "arguments", "words"),
     [
         (predict.main, Options, [], "holds no trained network"),
-        (evaluate.main, EvaluateOptions, [], "run experiments.ensemble or the pipeline first"),
+        (evaluate.main, EvaluateOptions, [], "holds no trained network"),
         (train.main, TrainOptions, ["--family", "vgg"], "choose one of resnet"),
-        (train.main, TrainOptions, ["--student"], "run experiments.pseudo_label first"),
+        (train.main, TrainOptions, ["--student"], "holds no trained network"),
         (train.main, TrainOptions, ["--network-seed", "1"], "--network-seed: is 1. Fix: give 0 to 0"),
         (pipeline.main, pipeline.PipelineOptions, ["--out", "text.npz"], "cannot be written"),
     ],
 )
-def test_a_stage_too_early_says_what_to_do(refused, main, options, arguments, words):
+def test_a_stage_too_early_says_what_to_do(refused, tmp_path, main, options, arguments, words):
     error = refused(main, options, "--preset", "smoke", "--data", "digits", "--out", "out", *arguments)
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert words in error
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
@@ -122,11 +123,11 @@ def test_a_job_is_claimed_again_with_the_same_settings_only(tmp_path):
 @pytest.mark.usefixtures("quick_compilation")
 def test_more_seeds_may_come_later(tmp_path):
     options = Options(preset="smoke", data="digits", out=tmp_path, compilation_cache=False)
-    with open_job(options) as job:
+    with open_job(options, begins=True) as job:
         one = job.teachers()
-    with open_job(replace(options, seeds=2, students=("senet",))) as job:
+    with open_job(replace(options, seeds=2, students=("senet",)), begins=True) as job:
         assert (job.teachers()[:5], len(job.teachers()), len(job.students())) == (one, 10, 1)
-    with pytest.raises(InputError, match="another seed"), open_job(replace(options, seed=1)):
+    with pytest.raises(InputError, match="another seed"), open_job(replace(options, seed=1), begins=True):
         raise AssertionError
 
 

@@ -367,6 +367,7 @@ COMMANDS: dict[str, list[str]] = {
     "another network's seed": ["train", *SMOKE, *DIGITS, "--network-seed", "7"],
     "processes alone": [*PIPELINE, *DIGITS, "--processes", "2"],
     "no address": [*PIPELINE, *DIGITS, "--coordinator", "nowhere", "--processes", "1", "--process-id", "0"],
+    "a process too many": [*PIPELINE, *DIGITS, "--coordinator", "a:1", "--processes", "1", "--process-id", "1"],
     "nothing trained": ["predict", *SMOKE, *DIGITS],
     "no ensemble": ["evaluate", *SMOKE, *DIGITS],
     "no views": [*SCORE, "--views", "0"],

@@ -41,6 +41,8 @@ class Kind(NamedTuple):
     content: bytes
     read: Callable[[Path], Any]
     judge: Callable[[Any, bytes], str]
+    wrap: Callable[[bytes], bytes] = bytes
+    """Packs what was changed, under a check sum that fits."""
 
 
 def mutate(content: bytes, rng: np.random.Generator) -> bytes:
@@ -129,7 +131,14 @@ def config_problem(read: RunConfig, content: bytes) -> str:
     legal = read.recipe.family in MODELS and all(isinstance(size, int) and size > 0 for size in sizes.values())
     if not legal or read.seed < 0 or read.num_classes < 2:
         return "an impossible config"
-    return ""
+    return "" if all(0 <= number < np.inf for number in numbers(to_json(read))) else "an impossible number"
+
+
+def numbers(value: Any) -> list[float]:
+    """All that stand in a piece of JSON."""
+    if isinstance(value, dict | list):
+        return [number for item in (value.values() if isinstance(value, dict) else value) for number in numbers(item)]
+    return [value] if isinstance(value, int | float) else []
 
 
 def holds(all_of_it: Any, part: Any) -> bool:
@@ -177,6 +186,19 @@ def stored(path: Path, like: Any) -> Any:
         raise InputError(path, str(error), "fetch it again") from error
 
 
+def member(name: str) -> bytes:
+    """One array as it stands in an archive."""
+    file = io.BytesIO()
+    np.save(file, inputs.DIGITS[name])
+    return file.getvalue()
+
+
+def packer(name: str) -> Callable[[bytes], bytes]:
+    """-> what puts the bytes of that array among the others."""
+    others = {f"{other}.npy": member(other) for other in inputs.DIGITS if other != name}
+    return lambda content: inputs.zipped(**others, **{f"{name}.npy": content})
+
+
 def kinds(folder: Path) -> list[Kind]:
     """One of each kind of file that is read, in folders of their own."""
     images = RNG.integers(0, 256, (6, 28, 28), np.uint8)
@@ -185,6 +207,7 @@ def kinds(folder: Path) -> list[Kind]:
     unpack = lambda path: inflate(read_bytes(path, limit=10**6), limit=want.num_bytes, place=path, fix="x")
     read_idx = lambda path: decode_idx(unpack(path), want, place=path, fix="x")
     table = lambda path: decode_train(inflate(read_bytes(path, limit=10**7), limit=10**7, place=path, fix="x"), path)
+    read_npz = lambda path: load(str(path))
     whole = decode_train(inputs.TRAIN, "")
     recipe = smoke().recipe("senet")
     config = RunConfig(
@@ -192,7 +215,8 @@ def kinds(folder: Path) -> list[Kind]:
     )
     weights = {"params": {"kernel": RNG.random((8, 9), np.float32), "bias": np.zeros(9)}, "stats": np.ones(3, "f4")}
     write_weights(folder / "weights.npz", weights)
-    with sealed_folder(folder / "sealed", {"history": [{"loss": 0.25}], "seed": 1}) as draft:
+    facts = {"history": [{"epoch": epoch, "loss": 1 / epoch} for epoch in range(1, 20)], "seed": 1}
+    with sealed_folder(folder / "sealed", facts) as draft:
         (draft / "file").write_bytes(b"content")
     write_rows(folder, images)
     rows = lambda path: was_trained_on(path.parent, images)
@@ -203,7 +227,8 @@ def kinds(folder: Path) -> list[Kind]:
         Kind("train.csv.gz", gzip.compress(inputs.TRAIN, mtime=0), table, same(whole)),
         Kind("images.idx", idx, read_idx, same(images)),
         Kind("images.idx.gz", gzip.compress(idx, mtime=0), read_idx, same(images)),
-        Kind("my.npz", inputs.npz(), lambda path: load(str(path)), arrays_problem),
+        Kind("my.npz", inputs.npz(), read_npz, arrays_problem),
+        *(Kind("my.npz", member(name), read_npz, arrays_problem, packer(name)) for name in inputs.DIGITS),
         Kind("weights.npz", (folder / "weights.npz").read_bytes(), lambda path: stored(path, weights), same(weights)),
         Kind(
             "config.json",
@@ -211,7 +236,7 @@ def kinds(folder: Path) -> list[Kind]:
             described,
             config_problem,
         ),
-        Kind("sealed/seal.json", seal, lambda path: check(path.parent), same({"history": [{"loss": 0.25}], "seed": 1})),
+        Kind("sealed/seal.json", seal, lambda path: check(path.parent), same(facts)),
         Kind("train_rows.npy", (folder / "train_rows.npy").read_bytes(), rows, rows_problem),
         Kind("submission.csv", submission, read_submission, answers_problem),
     ]
@@ -222,11 +247,13 @@ def mutations(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[T
     for trial in range(trials):
         kind = files[trial % len(files)]
         content = mutate(kind.content, rng)
+        struck = content != kind.content
+        content = kind.wrap(content)
         path = folder / kind.name
         path.write_bytes(content)
         with limited():
             failure = outcome(kind, path, content)
-        yield Trial(content != kind.content, f"{kind.name} {trial}: {failure}" if failure else "")
+        yield Trial(struck, f"{kind.name} {trial}: {failure}" if failure else "")
 
 
 @contextmanager

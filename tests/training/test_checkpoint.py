@@ -1,13 +1,16 @@
 import errno
 import os
+import re
 from collections import namedtuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxnets import files
 from jaxnets.errors import DivergedError, InputError
+from jaxnets.seal import sealed_folder
 from jaxnets.training import checkpoint
 from jaxnets.training.checkpoint import restore, save, steps
 
@@ -187,3 +190,38 @@ def test_another_networks_step_is_refused_by_name(folder):
     assert "one/scale is missing, not float64 (2,)" in str(refused.value)
     assert "more" not in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+WEIGHTS = {"bias": np.ones(2, "f4"), "kernel": np.ones((3, 2), "f4"), "step": np.int32(7)}
+
+
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray], ids=["NumPy", "JAX"])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"kernel": np.ones((3, 2), "f2")}, "kernel is float32 (3, 2), not float16 (3, 2)"),
+        ({"kernel": np.ones((3, 2), jnp.bfloat16)}, "kernel is float32 (3, 2), not bfloat16 (3, 2)"),
+        ({"kernel": np.ones((3, 2), "i4")}, "kernel is float32 (3, 2), not int32 (3, 2)"),
+        ({"kernel": np.ones((2, 3), "f4")}, "kernel is float32 (3, 2), not float32 (2, 3)"),
+        ({"kernel": np.ones((6,), "f4")}, "kernel is float32 (3, 2), not float32 (6,)"),
+        ({"kernel": np.ones((1, 2), "f4")}, "kernel is float32 (3, 2), not float32 (1, 2)"),
+        ({"kernel": np.ones((4, 2), "f4")}, "kernel is float32 (3, 2), not float32 (4, 2)"),
+        ({"kernel": {"a": np.ones((3, 2), "f4")}}, "kernel is float32 (3, 2), not there; one/kernel/a is missing"),
+        ({"bias": np.float32(1)}, "bias is float32 (2,), not float32 ()"),
+        ({"step": np.ones(1, "i4")}, "step is int32 (), not int32 (1,)"),
+        ({"step": np.uint32(7)}, "step is int32 (), not uint32 ()"),
+        ({"scale": np.ones(2, "f4")}, "scale is missing, not float32 (2,)"),
+    ],
+)
+def test_no_array_is_cast_or_cut_to_fit(tmp_path, kind, change, words):
+    save(tmp_path, 1, {"one": jax.tree.map(kind, WEIGHTS)}, FACTS)
+    with pytest.raises(InputError, match=re.escape(f"holds another network: one/{words}")) as refused:
+        restore(tmp_path, {"one": jax.tree.map(kind, WEIGHTS | change)})
+    assert "\n" not in str(refused.value)
+
+
+def test_the_folder_of_something_else_is_no_step(tmp_path):
+    with sealed_folder(tmp_path / "1", {"views": 3}):
+        pass
+    with pytest.raises(InputError, match="is no step of a training"):
+        restore(tmp_path, tree(0))
