@@ -12,7 +12,19 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.faults import divergence, downloads, entries, foreign, mutate, peers, pipelines, resumption, store
+from tests.faults import (
+    divergence,
+    downloads,
+    endings,
+    endurance,
+    entries,
+    foreign,
+    mutate,
+    peers,
+    pipelines,
+    resumption,
+    store,
+)
 
 PROTOCOLS = {
     "kill -9 anywhere in the pipeline": (pipelines.kills, 8, 100),
@@ -25,6 +37,10 @@ PROTOCOLS = {
     "not finite at any step of a training": (divergence.trainings, 5, 50),
     "not finite in a member of an ensemble": (divergence.ensembles, 4, 20),
     "stopped after any step, and gone on with": (resumption.every_step, 4, 80),
+    "any ending, at any step": (endings.endings, 7, 140),
+    "what a hundred steps leave behind": (endurance.steps, 5, 100),
+    "what a save leaves behind": (endurance.saves, 15, 300),
+    "what a pipeline leaves behind": (endurance.pipelines, 2, 5),
     "two writers in one folder": (store.writers, 10, 50),
     "a peer that dies, stands still or raises": (peers.losses, 3, 60),
     "wrong files and arguments": (entries.refusals, 15, 300),

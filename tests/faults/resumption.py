@@ -48,8 +48,7 @@ def train(folder: Path, stop: int | None = None, *, epochs: int = EPOCHS, steps:
 
 
 def end(folder: Path) -> tuple[list[int], dict[str, bytes], list[dict[str, float]]]:
-    """-> the steps that are there, all bytes of the newest state and of the best network, the history but for its
-    times."""
+    """-> the newest step and the best, all bytes of that state and of that network, the history but for its times."""
     state = assemble.assemble(config(epochs=EPOCHS), len(examples(STEPS)[0].images)).start(0)
     average = {"average": state.average}
     last = checkpoint.restore(folder / "state", average | {"rest": state._replace(average={})})
@@ -59,7 +58,7 @@ def end(folder: Path) -> tuple[list[int], dict[str, bytes], list[dict[str, float
     assert not last.facts["part"]
     trees = checkpoint.by_name({"last": last.items, "best": best.items})
     kept = [{name: value for name, value in row.items() if name not in TIMES} for row in last.facts["history"]]
-    found = checkpoint.steps(folder / "state") + checkpoint.steps(folder / "best")
+    found = checkpoint.steps(folder / "state")[-1:] + checkpoint.steps(folder / "best")
     return found, {name: leaf.tobytes() for name, leaf in trees.items()}, kept
 
 
