@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from jaxnets.errors import InputError
+from jaxnets.files import writing
 
 ANYBODY = 300
 """Characters that are read of what a holder says of itself."""
@@ -19,9 +20,11 @@ ANYBODY = 300
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Holds the lock file `path`, which is there as long only. InputError, at once, if somebody else holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        with path.open("a+") as file:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+")
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:

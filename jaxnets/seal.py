@@ -66,7 +66,10 @@ def is_made(folder: Path, made_from: Mapping[str, Any]) -> bool:
 
 def identity(folder: Path) -> str:
     """What later stages keep of a sealed folder to know it again, its content and its origin."""
-    return hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
+    try:
+        return hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(folder, "has no seal, so it is not whole", FIX) from error
 
 
 def read_seal(folder: Path) -> dict[str, Any]:

@@ -165,7 +165,7 @@ def empty(path: Path) -> None:
 
 def moved_out(path: Path) -> None:
     """A link in the place of what lies elsewhere now."""
-    away = path.parents[1] / f"{path.name}-elsewhere"
+    away = path.parents[1] / f"{path.parent.name}-{path.name}-elsewhere"
     path.rename(away)
     path.symlink_to(away)
 
@@ -291,7 +291,10 @@ STATES: dict[str, Make] = {
     },
     "job.json: a folder": job(instead("job.json", Path.mkdir)),
     "job.json: a link to itself": job(instead("job.json", itself)),
-    "predictions: damaged": job(write("predictions/wide_cnn-0/test.npz", ""), ["ensemble", *SMOKE, *DIGITS]),
+    "predictions: damaged": job(
+        lambda out: [shutil.rmtree(out / "ensemble"), write("predictions/wide_cnn-0/test.npz", "")(out)],
+        ["ensemble", *SMOKE, *DIGITS],
+    ),
     "predictions: without a seal": job(
         lambda out: (out / "predictions/wide_cnn-0/seal.json").unlink(), ["ensemble", *SMOKE, *DIGITS]
     ),
