@@ -41,7 +41,7 @@ def read_weights(path: Path, like: Any) -> Any:
     if shapes(arrays) != shapes(wanted):
         different = sorted(set(shapes(arrays).items()) ^ set(shapes(wanted).items()))[0]
         raise ValueError(f"{path} holds the weights of another network: {different[0]} differs")
-    for name, array in arrays.items():
+    for name, array in arrays.items():  # the answers need not tell: XLA's ReLU on a CPU makes NaN a zero
         if not np.isfinite(array).all():
             raise ValueError(f"{path} holds values that are not finite, in {name}")
     return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in wanted])
