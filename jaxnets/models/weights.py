@@ -46,6 +46,7 @@ def read_weights(path: Path, like: Any) -> Any:
     if found != wanted:
         different = sorted(name for name in found | wanted if found.get(name) != wanted.get(name))
         raise ValueError(f"{path} holds the weights of another network: {different[0]:.60} differs")
+    # The answers need not tell: XLA's ReLU on a CPU makes a zero of what is not a number.
     if infinite := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
         raise ValueError(f"{path} is damaged: {infinite[0]} is not finite")
     return jax.tree.unflatten(jax.tree.structure(like), list(arrays.values()))

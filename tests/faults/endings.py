@@ -56,12 +56,15 @@ def endings(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Tri
 def attempt(folder: Path, name: str, rng: np.random.Generator) -> tuple[bool, str]:
     """-> whether the training ended so, before its end or at it, and what is wrong with what it left."""
     (code, how), (ear, mouth) = ENDINGS[name], CONTEXT.Pipe(duplex=False)
-    worker = CONTEXT.Process(target=train, args=(folder, name, int(rng.integers(1, EPOCHS * STEPS)), mouth))
+    place = int(rng.integers(1, EPOCHS * STEPS))
+    worker = CONTEXT.Process(target=train, args=(folder, name, place, mouth))
     worker.start()
     mouth.close()
-    told = [ear.recv()]
+    told = [0]
     if isinstance(how, tuple):
-        time.sleep(rng.uniform(0, 1.5))
+        while told[-1] < place:
+            told.append(ear.recv())
+        time.sleep(rng.choice([0, rng.uniform(0, 0.5)]))  # in the midst of an epoch, or in a save, which takes longer
         for number in how:
             os.kill(worker.pid, number)
             time.sleep(rng.uniform(0, 0.05))

@@ -71,6 +71,6 @@ def test_views_begin_with_the_plain_picture(run, views):
 
 
 def test_answers_that_are_not_finite_are_not_given_out(run):
-    stats = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), run.stats)
+    params = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), run.params)
     with pytest.raises(DivergedError, match="wide_cnn, seed 0: not all answers are finite"):
-        tta(run._replace(stats=stats), {"test": IMAGES[:3]}, views=1, devices=DEVICES[:1])
+        tta(run._replace(params=params), {"test": IMAGES[:3]}, views=1, devices=DEVICES[:1])
