@@ -11,7 +11,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from experiments.console import choose, say
 from experiments.ending import PULSE, in_one_line
+from experiments.events import check_events
 from jaxnets import data, recipes
 from jaxnets.config import Preset, to_json
 from jaxnets.errors import InputError
@@ -20,7 +22,17 @@ from jaxnets.lock import locked
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class LogOptions:
+    tensorboard: bool = False
+    """Write TensorBoard's event files too, under tensorboard/ in the folder of the results."""
+    verbose: bool = False
+    """Say more: all numbers of each epoch, and how long each stage took."""
+    quiet: bool = False
+    """Say nothing but errors, warnings and the last line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(LogOptions):
     preset: Literal["auto", "smoke", "quick", "standard", "full"] = "auto"
     """Which networks, and how long: auto is full with an accelerator and quick without."""
     data: str = "mnist"
@@ -74,6 +86,7 @@ class Job(NamedTuple):
     precision: str
     seed: int
     identical: bool
+    tensorboard: bool
 
     def member(self, family: str, seed: int, *, student: bool = False) -> Path:
         return self.out / "members" / f"{family}-{seed}{'-student' if student else ''}"
@@ -99,6 +112,7 @@ def open_job(options: Options, *, alone: bool = True) -> Iterator[Job]:
     is to be `alone`, no other job may write to the folder meanwhile."""
     if options.seed < 0:
         raise InputError("--seed", f"is {options.seed}", "give a whole number of at least 0")
+    check_events(wanted=options.tensorboard)
     digits = data.load(options.data, options.data_path)._replace(y_test=None)
     start_jax(options)
     from jaxnets.devices import choose_devices, default_precision, leads
@@ -121,9 +135,9 @@ def open_job(options: Options, *, alone: bool = True) -> Iterator[Job]:
         why = f", as there is {'an' if accelerator else 'no'} accelerator" if options.preset == "auto" else ""
         where = f"{len(devices)} {devices[0].device_kind} device{'s' if len(devices) > 1 else ''}"
         if PULSE not in os.environ or options.coordinator is not None:  # else the pipeline has said it
-            print(f"preset {preset.name}{why}; data {digits.name}; {where}, {precision}; results in {out}", flush=True)
-        identical = options.require_identical
-        yield Job(out, preset, digits, sha256, train_rows, valid_rows, devices, precision, options.seed, identical)
+            say(f"preset {preset.name}{why}; data {digits.name}; {where}, {precision}; results in {out}")
+        how = devices, precision, options.seed, options.require_identical, options.tensorboard
+        yield Job(out, preset, digits, sha256, train_rows, valid_rows, *how)
 
 
 def chosen_preset(options: Options, default: str) -> Preset:
@@ -207,4 +221,7 @@ def run(main: Callable[[Any], None], options: type, *, resumes: bool = True) -> 
         import tyro
 
         program = f"python -m experiments.{Path(sys.argv[0]).stem}"
-        main(tyro.cli(options, prog=program, description=sys.modules[main.__module__].__doc__))
+        given: Any = tyro.cli(options, prog=program, description=sys.modules[main.__module__].__doc__)
+        if isinstance(given, LogOptions):
+            choose(verbose=given.verbose, quiet=given.quiet)
+        main(given)
