@@ -1,6 +1,7 @@
 """Line and dot charts of a report, as SVG text for a page. Colours are the page's, so that one drawing suits light and
 dark; each panel is narrow enough for a phone."""
 
+import hashlib
 import io
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -71,7 +72,10 @@ def inline(text: str, says: str) -> Markup:
     text = text[text.index("<svg") :]
     size = re.search(r'viewBox="[^"]*"', text)
     text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text[text.index(">") + 1 :], flags=re.DOTALL)
-    text = re.sub(r' id="[a-zA-Z.]*[0-9]*_[0-9.]+"', "", text)
+    own = hashlib.sha256(text.encode()).hexdigest()[:8]
+    used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', text))
+    text = re.sub(r' id="([^"]*)"', lambda name: f' id="{own}-{name[1]}"' if name[1] in used else "", text)
+    text = re.sub(r'(url\(|href=")#', rf"\g<1>#{own}-", text)
     text = re.sub(r"'DejaVu Sans'[^;\"]*", "inherit-page, system-ui, sans-serif", text)
     for colour, variable in PAGE.items():
         text = text.replace(colour, variable)

@@ -220,7 +220,9 @@ def run(main: Callable[[Any], None], options: type, *, resumes: bool = True) -> 
     with in_one_line(resumes=resumes):
         import tyro
 
-        program = f"python -m experiments.{Path(sys.argv[0]).stem}"
+        name = Path(sys.argv[0]).stem
+        completes = any(word.startswith("--tyro-") for word in sys.argv)  # a shell completes but commands of one word
+        program = name if completes else f"python -m experiments.{name}"
         given: Any = tyro.cli(options, prog=program, description=sys.modules[main.__module__].__doc__)
         if isinstance(given, LogOptions):
             choose(verbose=given.verbose, quiet=given.quiet)

@@ -25,7 +25,8 @@ def write_page(path: Path, template: str, **content: Any) -> None:
 
 
 def percent(value: float | None, digits: int = 2) -> str:
-    return "-" if value is None else f"{100 * value:.{digits}f} %"
+    """With a space at which no line ends."""
+    return "-" if value is None else f"{100 * value:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def seconds(value: float) -> str:

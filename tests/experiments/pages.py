@@ -1,5 +1,6 @@
 """What a browser would make of a page, as far as tests ask."""
 
+import re
 from html.parser import HTMLParser
 
 VOID = {"meta", "img", "br"}
@@ -14,7 +15,7 @@ class Page(HTMLParser):
         self.feed(text)
         self.close()
         self.faults += [f"{tag} is never closed" for tag in self.open]
-        self.text = " ".join(" ".join(self.said).split())
+        self.text = re.sub(r"[ \n]+", " ", " ".join(self.said))
 
     def handle_starttag(self, tag, attributes):
         self.elements.append((tag, dict(attributes)))
