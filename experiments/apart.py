@@ -13,7 +13,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.console import live_line
+from experiments import console
+from experiments.console import Level, live_line
 from experiments.ending import LOST, PULSE, Stopped, deferred, leash, leave, received
 from experiments.launch import GRACE, end
 from experiments.options import Job, Options
@@ -89,7 +90,8 @@ def start(name: str, command: list[str], share: Share, stdin: int, pulses: Path)
     environment = os.environ | {PULSE: str(pulses / name)}
     if share.accelerator is not None:
         environment |= {f"JAX_{kind}_VISIBLE_DEVICES": str(share.accelerator) for kind in ("CUDA", "ROCM")}
-    stdout = subprocess.DEVNULL if sys.stdout.isatty() else None  # a terminal has the live lines
+    silent = sys.stdout.isatty() or console.level == Level.QUIET  # a terminal has the live lines
+    stdout = subprocess.DEVNULL if silent else None
     with only(share.cores):
         process = subprocess.Popen(command, env=environment, stdin=stdin, stdout=stdout, start_new_session=True)
     return Worker(name, share, process)

@@ -1,24 +1,46 @@
-"""One live line a stage on a terminal, plain lines elsewhere; tables that fit either."""
+"""One live line a stage on a terminal, plain lines elsewhere; tables that fit either. How much is said is chosen once,
+before anything is."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from jaxnets.errors import InputError
+
 if TYPE_CHECKING:
     from jaxnets.training.fit import Progress
+
+
+class Level(IntEnum):
+    """How much is said: errors, warnings and results always."""
+
+    QUIET = 0
+    NORMAL = 1
+    VERBOSE = 2
+
+
+level = Level.NORMAL
+
+
+def choose(*, verbose: bool, quiet: bool) -> None:
+    global level
+    if verbose and quiet:
+        raise InputError("--quiet", "goes ill with --verbose", "give one of them")
+    level = Level.VERBOSE if verbose else Level.QUIET if quiet else Level.NORMAL
 
 
 @contextmanager
 def live_line() -> Iterator[Callable[..., None]]:
     """Yields show(text, keep=False): a line that is written anew; off a terminal, only what is to be kept is shown."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
+    console = Console(highlight=False, quiet=level == Level.QUIET)
+    if not console.is_terminal or console.quiet:
         yield lambda text, keep=False: console.print(text, soft_wrap=True) if keep else None
         return
     with Live(console=console, auto_refresh=False) as live:
@@ -37,7 +59,13 @@ def live_line() -> Iterator[Callable[..., None]]:
 def training_line(name: str) -> Iterator[Callable[["Progress"], None]]:
     """Yields a function that shows how far the training of `name` is."""
     with live_line() as show:
-        yield lambda progress: show(describe(name, progress), keep=not progress.step)
+
+        def report(progress: "Progress") -> None:
+            show(describe(name, progress), keep=not progress.step)
+            if not progress.step:
+                detail(f"{name:<20} " + ", ".join(f"{key} {value:.5g}" for key, value in progress.last.items()))
+
+        yield report
 
 
 def time_left(seconds: float) -> str:
@@ -56,6 +84,17 @@ def describe(name: str, progress: "Progress") -> str:
 
 
 def say(text: str) -> None:
+    if level >= Level.NORMAL:
+        print(text, flush=True)
+
+
+def detail(text: str) -> None:
+    if level == Level.VERBOSE:
+        print(text, flush=True)
+
+
+def result(text: str) -> None:
+    """What was asked for: a program's last line."""
     print(text, flush=True)
 
 
@@ -70,4 +109,4 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
         table.add_column(column, justify="right" if number else "left")
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False).print(table)
+    Console(highlight=False, quiet=level == Level.QUIET).print(table)

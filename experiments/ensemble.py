@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.console import percent, say
+from experiments.console import percent, result
 from experiments.options import Job, Options, open_job, run
+from experiments.origin import clocked
 from experiments.predict import predictions, read_log_probs, trained
 from experiments.scores import combine_views, summarise
 from jaxnets.data import write_submission
@@ -32,13 +33,13 @@ def combine_members(job: Job, networks: list[Path], *, fit_weights: bool = False
         from jaxnets.inference.ensemble import combine
         from jaxnets.inference.ensemble import fit_weights as fitted
 
-        views = read_log_probs(job, networks)
-        valid, test = map(combine_views, views.values())
-        weights = fitted(valid, job.valid_labels()) if fit_weights else np.full(len(networks), 1 / len(networks))
-        names = {"members": [network.name for network in networks], "fitted_weights": fit_weights}
-        summary = summarise(views["valid"], weights, job.valid_labels())
-        log_probs = combine(test, weights)
-        with sealed_folder(folder, origin) as draft:
+        with clocked(job.out, "ensemble"), sealed_folder(folder, origin) as draft:
+            views = read_log_probs(job, networks)
+            valid, test = map(combine_views, views.values())
+            weights = fitted(valid, job.valid_labels()) if fit_weights else np.full(len(networks), 1 / len(networks))
+            names = {"members": [network.name for network in networks], "fitted_weights": fit_weights}
+            summary = summarise(views["valid"], weights, job.valid_labels())
+            log_probs = combine(test, weights)
             np.savez(draft / "log_probs_valid.npz", log_probs=combine(valid, weights))
             np.savez(draft / "log_probs_test.npz", log_probs=log_probs)
             write_json(draft / "summary.json", names | {"weights": weights.tolist()} | summary)
@@ -58,7 +59,8 @@ def main(options: EnsembleOptions) -> None:
     with open_job(options) as job:
         combine_members(job, trained(job), fit_weights=options.fit_weights)
     summary = read_json(job.out / "ensemble" / "summary.json")
-    say(f"{len(summary['members'])} networks: valid {percent(summary['tta_valid_accuracy'])}; {job.out}/submission.csv")
+    valid = percent(summary["tta_valid_accuracy"])
+    result(f"{len(summary['members'])} networks: valid {valid}; {job.out}/submission.csv")
 
 
 if __name__ == "__main__":

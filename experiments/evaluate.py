@@ -1,7 +1,8 @@
-"""Says how good trained networks and their ensemble are, those of a job or any others: a table, report.json, and
-pictures of what they have wrong. Test labels are read here alone."""
+"""Says how good trained networks and their ensemble are, those of a job or any others: a table, report.json, and a page
+and pictures of what they have wrong. Test labels are read here alone."""
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments.console import percent, say
+from experiments.console import percent, result, say
 from experiments.failures import draw_failures, short_names
 from experiments.options import Job, ScoreOptions, open_job, run, start_jax, writable_file
+from experiments.origin import clocked, command, versions
 from experiments.predict import read_log_probs
 from experiments.scores import Answers, check_rows, describe_members, ensemble_tests, show, summarise
 from jaxnets import data
@@ -31,9 +33,12 @@ class EvaluateOptions(ScoreOptions):
     """Of each image, for pretrained networks and runs."""
 
 
-def evaluate(job: Job, test_labels: np.ndarray | None, *, allowed: bool = False) -> dict[str, Any]:
-    """-> the report of a job's ensemble; pictures of its mistakes are left beside it. Test accuracies are None where
-    the data has no test labels."""
+def evaluate(
+    job: Job, test_labels: np.ndarray | None, start: Callable[[], dict[str, Any]], *, allowed: bool = False
+) -> dict[str, Any]:
+    """-> the report of a job's ensemble, with what `start` says in the end of how it came about. It is left as
+    report.json, and before it report.html and pictures of mistakes. Test accuracies are None where the data has no test
+    labels."""
     ensemble = job.out / "ensemble"
     if not ensemble.is_dir():
         raise InputError(ensemble, "is missing", "run experiments.ensemble or the pipeline first")
@@ -54,7 +59,11 @@ def evaluate(job: Job, test_labels: np.ndarray | None, *, allowed: bool = False)
         "pseudo_labels": read_json(pseudo_path) if pseudo_path.is_file() else None,
         "made_from": identity(ensemble),
     }
-    return report_of(answers, facts, summary, job.digits.x_test, job.devices, job.out)
+    with clocked(job.out, "evaluate"):
+        report = report_of(answers, facts, summary, job.digits.x_test, job.devices, job.out)
+    report |= start()
+    leave_report(job.out, report, answers, job.digits, job.valid_rows, job.preset.selection)
+    return report
 
 
 def report_of(
@@ -67,6 +76,7 @@ def report_of(
     report = facts | {
         "device": f"{len(devices)} x {devices[0].device_kind}",
         "jax_version": jax.__version__,
+        "versions": versions(),
         "valid_rows": len(answers.valid_labels),
         "test_rows": len(images),
         "trained_rows_scored": answers.trained_rows,
@@ -79,8 +89,17 @@ def report_of(
     return report
 
 
-def evaluate_runs(options: EvaluateOptions, out: Path) -> dict[str, Any]:
-    """-> the report of pretrained networks or of any runs' folders, on the test rows of the data."""
+def leave_report(out: Path, report: dict[str, Any], *material: Any) -> None:
+    """The page first: where report.json is current, so is the page."""
+    from experiments.report import write_report
+
+    write_report(out, report, *material)
+    write_json(out / "report.json", report)
+
+
+def evaluate_runs(options: EvaluateOptions, out: Path, begin: float) -> dict[str, Any]:
+    """-> the report of pretrained networks or of any runs' folders, on the test rows of the data, which is left in
+    `out` as JSON and as a page."""
     from jaxnets.devices import choose_devices
     from jaxnets.inference.tta import tta
 
@@ -114,7 +133,13 @@ def evaluate_runs(options: EvaluateOptions, out: Path) -> dict[str, Any]:
         "made_from": None,
     }
     summary = names | summarise(valid, weights, answers.valid_labels)
-    return report_of(answers, facts, summary, digits.x_test, devices, out)
+    report = report_of(answers, facts, summary, digits.x_test, devices, out) | how_it_began(begin, resumed=False)
+    leave_report(out, report, answers, digits, valid_rows)
+    return report
+
+
+def how_it_began(begin: float, *, resumed: bool) -> dict[str, Any]:
+    return {"command": command(), "total_seconds": time.perf_counter() - begin, "resumed": resumed}
 
 
 def named_runs(options: EvaluateOptions) -> list[Path]:
@@ -163,20 +188,28 @@ def main(options: EvaluateOptions) -> None:
         test_labels = data.load(options.data, options.data_path).y_test
         with open_job(options) as job:
             path = job.out / "report.json"
-            report = evaluate(job, test_labels, allowed=options.allow_trained_rows)
-            ours = {"total_seconds": time.perf_counter() - begin, "resumed": True}
+            before: dict[str, Any] = {}
             with suppress(InputError):  # of a report that is missing or damaged
-                ours |= {key: value for key, value in read_json(path).items() if key in ours}
-            write_json(path, report | ours)
-        show(report)
+                before = read_json(path)
+
+            def start() -> dict[str, Any]:  # the pipeline's, if it was that which made the job
+                return {name: before.get(name, ours) for name, ours in how_it_began(begin, resumed=True).items()}
+
+            report = evaluate(job, test_labels, start, allowed=options.allow_trained_rows)
+        conclude(report, job.out / "report.json", job.out / "report.html")
         return
     if options.views < 1:
         raise InputError("--views", f"is {options.views}", "give a whole number of at least 1")
     out = options.out or Path("checkpoints") / ("pretrained-evaluated" if options.pretrained else "runs-evaluated")
-    report = evaluate_runs(options, out)
-    write_json(out / "report.json", report | {"total_seconds": time.perf_counter() - begin, "resumed": False})
+    conclude(evaluate_runs(options, out, begin), out / "report.json", out / "report.html")
+
+
+def conclude(report: dict[str, Any], *paths: Path) -> None:
+    """The end of what is said in the terminal: the table, and a line with the result and where more is to be found."""
     show(report)
-    say(f"test accuracy {percent(report['ensemble']['test_accuracy'])}; {out}/report.json and pictures")
+    accuracy = report["ensemble"]["test_accuracy"]
+    tests = "unknown: no labels" if accuracy is None else percent(accuracy)
+    result(f"test accuracy {tests}; {report['total_seconds']:.0f} s; {', '.join(map(str, paths))}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,8 @@
 """Draws the figures of the README and the guide. Their numbers lie beside them: they are measured where they are
 missing, or anew on demand."""
 
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +11,7 @@ import numpy as np
 from experiments import ablations, studies
 from experiments.console import say
 from experiments.options import Options, open_job, run, writable
+from experiments.origin import versions
 from experiments.predict import read_log_probs, trained
 from jaxnets import report
 from jaxnets.errors import InputError
@@ -78,10 +77,6 @@ FIGURES = {
     "ablations": Figure(lambda options: ablations.measure(), ablations.draw),
     "answer": Figure(disputed_answer, draw_answer),
 }
-
-
-def versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in ("numpy", "jax", "flax", "optax")}}
 
 
 def main(options: FigureOptions) -> None:

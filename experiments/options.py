@@ -14,7 +14,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from experiments.console import choose, say
 from experiments.ending import PULSE, in_one_line
+from experiments.events import check_events
 from jaxnets import data, recipes
 from jaxnets.config import Preset, to_json
 from jaxnets.errors import InputError
@@ -23,7 +25,17 @@ from jaxnets.lock import locked
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class LogOptions:
+    tensorboard: bool = False
+    """Write TensorBoard's event files too, under tensorboard/ in the folder of the results."""
+    verbose: bool = False
+    """Say more: all numbers of each epoch, and how long each stage took."""
+    quiet: bool = False
+    """Say nothing but errors, warnings and the last line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(LogOptions):
     preset: Literal["auto", "smoke", "quick", "standard", "full"] = "auto"
     """Which networks, and how long: auto is full with an accelerator and quick without."""
     data: str = "mnist"
@@ -78,6 +90,7 @@ class Job(NamedTuple):
     precision: str
     seed: int
     identical: bool
+    tensorboard: bool
 
     def member(self, family: str, seed: int, *, student: bool = False) -> Path:
         return self.out / "members" / f"{family}-{seed}{'-student' if student else ''}"
@@ -106,6 +119,7 @@ def open_job(
     there is no job in the folder and this one does not begin one."""
     if not 0 <= options.seed < 2**31:
         raise InputError("--seed", f"is {options.seed}", "give a whole number from 0 to 2**31 - 1")
+    check_events(wanted=options.tensorboard)
     digits = data.load(options.data, options.data_path)._replace(y_test=None)
     start_jax(options)
     from jaxnets.devices import choose_devices, default_precision, leads
@@ -131,9 +145,9 @@ def open_job(
         why = f", as there is {'an' if accelerator else 'no'} accelerator" if options.preset == "auto" else ""
         where = f"{len(devices)} {devices[0].device_kind} device{'s' if len(devices) > 1 else ''}"
         if PULSE not in os.environ or options.coordinator is not None:  # else the pipeline has said it
-            print(f"preset {preset.name}{why}; data {digits.name}; {where}, {precision}; results in {out}", flush=True)
-        identical = options.require_identical
-        yield Job(out, preset, digits, sha256, train_rows, valid_rows, devices, precision, options.seed, identical)
+            say(f"preset {preset.name}{why}; data {digits.name}; {where}, {precision}; results in {out}")
+        how = devices, precision, options.seed, options.require_identical, options.tensorboard
+        yield Job(out, preset, digits, sha256, train_rows, valid_rows, *how)
 
 
 def chosen_preset(options: Options, default: str) -> Preset:
@@ -205,14 +219,19 @@ def run(main: Callable[[Any], None], options: type, *, resumes: bool = True) -> 
     """Parses the command line into `options` and calls `main`. `resumes` says whether the same command would go on from
     where it was interrupted."""
     with in_one_line(resumes=resumes):
-        main(parse(options, sys.modules[main.__module__].__doc__))
+        given = parse(options, sys.modules[main.__module__].__doc__)
+        if isinstance(given, LogOptions):
+            choose(verbose=given.verbose, quiet=given.quiet)
+        main(given)
 
 
 def parse(options: type, description: str | None) -> Any:
     """The command line as `options`. What tyro says of a wrong one, in a box of many lines, becomes an InputError."""
     import tyro
 
-    program, told = f"python -m experiments.{Path(sys.argv[0]).stem}", io.StringIO()
+    name, told = Path(sys.argv[0]).stem, io.StringIO()
+    completes = any(word.startswith("--tyro-") for word in sys.argv)  # a shell completes but commands of one word
+    program = name if completes else f"python -m experiments.{name}"
     try:
         with redirect_stderr(told):
             return tyro.cli(options, prog=program, description=description)
@@ -222,6 +241,6 @@ def parse(options: type, description: str | None) -> Any:
         text = re.sub(r"\x1b\[[0-9;]*m", "", told.getvalue())
         parts = re.split("^ *(?:╭|─{3}|-{3}).*\n", text.replace("│", ""), flags=re.MULTILINE)
         _, problem, *more = [*parts, "is not understood"]
-        name = re.search("^ *(--[a-z-]+)", "".join(more), re.MULTILINE)
-        fix = f"see {name[1] + ' in ' if name else ''}{program} --help"
+        option = re.search("^ *(--[a-z-]+)", "".join(more), re.MULTILINE)
+        fix = f"see {option[1] + ' in ' if option else ''}{program} --help"
         raise InputError("command line", shorten(problem, 100), fix) from end

@@ -1,27 +1,26 @@
 """The main job: trains five families, predicts through fixed views, labels what they are sure of for fresh students,
-averages them all, and writes submission.csv and report.json. Interrupted, the same command goes on where it stopped."""
+averages them all, and writes submission.csv, report.json and report.html. Interrupted, the same command goes on."""
 
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from experiments.apart import is_quicker, train_apart
-from experiments.console import percent, say
 from experiments.ensemble import combine_members
-from experiments.evaluate import evaluate
+from experiments.evaluate import conclude, evaluate, how_it_began
 from experiments.options import Job, ScoreOptions, open_job, run
 from experiments.predict import predict_member
 from experiments.pseudo_label import choose_pseudo_labels
-from experiments.scores import show
 from experiments.together import meet
 from experiments.train import train_member
 from jaxnets import data
 from jaxnets.errors import InputError
-from jaxnets.files import read_json, write_json
+from jaxnets.files import read_json
 from jaxnets.rows import hash_rows
 from jaxnets.seal import identity
 
@@ -43,11 +42,7 @@ def main(options: PipelineOptions) -> None:
         report = finish(job, options, digits.y_test, begin)
     if report is None:
         return
-    show(report)
-    accuracy = report["ensemble"]["test_accuracy"]
-    tests = "unknown: no labels" if accuracy is None else percent(accuracy)
-    paths = f"{job.out}/submission.csv, {job.out}/report.json"
-    say(f"test accuracy {tests}; {report['total_seconds']:.0f} s; {paths}")
+    conclude(report, *(job.out / name for name in ("submission.csv", "report.json", "report.html")))
 
 
 def finish(job: Job, options: PipelineOptions, test_labels: np.ndarray | None, begin: float) -> dict[str, Any] | None:
@@ -75,20 +70,19 @@ def finish(job: Job, options: PipelineOptions, test_labels: np.ndarray | None, b
         if leads():
             predict_member(job, folder)
 
-    report = conclude(job, test_labels, begin, allowed=allowed, resumed=resumed) if leads() else None
+    report = score(job, test_labels, begin, allowed=allowed, resumed=resumed) if leads() else None
     meet("end")
     return report
 
 
-def conclude(job: Job, test_labels: np.ndarray | None, begin: float, *, allowed: bool, resumed: bool) -> dict[str, Any]:
+def score(job: Job, test_labels: np.ndarray | None, begin: float, *, allowed: bool, resumed: bool) -> dict[str, Any]:
     """Averages the trained networks -> the report of them."""
     members = [*job.teachers(), *job.students()]
     combine_members(job, members)
     path = job.out / "report.json"
-    if not is_current(path, job.out / "ensemble"):
-        report = evaluate(job, test_labels, allowed=allowed)
-        write_json(path, report | {"total_seconds": time.perf_counter() - begin, "resumed": resumed})
-    return read_json(path)
+    if is_current(path, job.out / "ensemble") and (job.out / "report.html").is_file():
+        return read_json(path)
+    return evaluate(job, test_labels, partial(how_it_began, begin, resumed=resumed), allowed=allowed)
 
 
 def is_current(report: Path, ensemble: Path) -> bool:

@@ -7,6 +7,7 @@ import numpy as np
 
 from experiments.console import percent, say
 from experiments.options import Job, Options, open_job, run
+from experiments.origin import clocked
 from jaxnets.errors import DivergedError, InputError
 from jaxnets.seal import check, identity, is_made, sealed_folder
 
@@ -22,10 +23,11 @@ def predict_member(job: Job, network: Path) -> None:
     from jaxnets.inference.tta import tta
     from jaxnets.runs import open_run
 
-    answers = tta(open_run(network), job.pictures(), views=job.preset.views, devices=local(job.devices))
-    with sealed_folder(folder, origin) as draft:
-        for name, log_probs in answers.items():
-            np.savez(draft / f"{name}.npz", log_probs=log_probs)
+    with clocked(job.out, f"predict {network.name}"):
+        answers = tta(open_run(network), job.pictures(), views=job.preset.views, devices=local(job.devices))
+        with sealed_folder(folder, origin) as draft:
+            for name, log_probs in answers.items():
+                np.savez(draft / f"{name}.npz", log_probs=log_probs)
     labels = job.valid_labels()
     plain, views = accuracy(answers["valid"][0], labels), accuracy(combine(answers["valid"]), labels)
     say(f"{network.name:<20} predicted  valid {percent(plain)}, with {job.preset.views} views {percent(views)}")

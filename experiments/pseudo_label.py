@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from experiments.console import say
+from experiments.console import result
 from experiments.options import Job, Options, open_job, run
+from experiments.origin import clocked
 from experiments.predict import predictions, read_log_probs
 from experiments.scores import combine_views
 from jaxnets.files import read_json, write_json
@@ -20,19 +21,19 @@ def choose_pseudo_labels(job: Job) -> None:
     from jaxnets.inference.ensemble import combine
     from jaxnets.inference.pseudo_label import select
 
-    answers = read_log_probs(job, job.teachers())
-    valid, test = map(combine_views, answers.values())
-    temperature = fit_temperature(combine(valid), job.valid_labels())
-    chosen = select(test, temperature, job.preset.selection)
-    weights = np.full(len(chosen.rows), job.preset.selection.weight, np.float32)
-    summary = {
-        "selected": len(chosen.rows),
-        "of": len(job.digits.x_test),
-        "threshold": job.preset.selection.threshold,
-        "agreement": chosen.agreement,
-        "temperature": temperature,
-    }
-    with sealed_folder(folder, origin) as draft:
+    with clocked(job.out, "pseudo_labels"), sealed_folder(folder, origin) as draft:
+        answers = read_log_probs(job, job.teachers())
+        valid, test = map(combine_views, answers.values())
+        temperature = fit_temperature(combine(valid), job.valid_labels())
+        chosen = select(test, temperature, job.preset.selection)
+        weights = np.full(len(chosen.rows), job.preset.selection.weight, np.float32)
+        summary = {
+            "selected": len(chosen.rows),
+            "of": len(job.digits.x_test),
+            "threshold": job.preset.selection.threshold,
+            "agreement": chosen.agreement,
+            "temperature": temperature,
+        }
         np.savez(draft / "selected.npz", rows=chosen.rows, targets=chosen.targets, weights=weights)
         write_json(draft / "summary.json", summary)
 
@@ -41,7 +42,7 @@ def main(options: Options) -> None:
     with open_job(options) as job:
         choose_pseudo_labels(job)
     summary = read_json(job.out / "pseudo_labels" / "summary.json")
-    say(f"{summary['selected']:,} of {summary['of']:,} test images are surer than {summary['threshold']:.0%}")
+    result(f"{summary['selected']:,} of {summary['of']:,} test images are surer than {summary['threshold']:.0%}")
 
 
 if __name__ == "__main__":

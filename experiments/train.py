@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.console import describe, say, training_line
+from experiments.console import describe, result, training_line
 from experiments.ending import Stopped, deferred
+from experiments.events import event_file
 from experiments.options import Job, Options, open_job, run
 from experiments.together import agreed, meet, pulsing
 from jaxnets.config import Preset
@@ -61,11 +62,15 @@ def train_member(job: Job, folder: Path, family: str, seed: int, *, pseudo_label
             if check(folder) != {"config": config.settings()}:
                 raise InputError(folder, "was trained with other settings or pseudo-labels", FIX)
             return
-        with training_line(folder.name) as show, pulsing() as pulse, deferred() as stopping:
+        wanted = job.tensorboard and leads()
+        events = event_file(job.out / "tensorboard" / folder.name, wanted=wanted)
+        with training_line(folder.name) as show, events as write, pulsing() as pulse, deferred() as stopping:
 
             def report(progress: "Progress") -> None:
                 pulse(describe(folder.name, progress))
                 show(progress)
+                if not progress.step:
+                    write(progress.last)
 
             places = unfinished, config, examples, valid, job.devices
             finished = fit(*places, report, agreed(stopping), identical=job.identical)
@@ -105,7 +110,7 @@ def main(options: TrainOptions) -> None:
         pseudo_labels = job.out / "pseudo_labels" if options.student else None
         train_member(job, folder, options.family, seed, pseudo_labels=pseudo_labels)
         meet("trained")
-    say(f"{folder}: trained, {read_json(folder / 'config.json')['recipe']['training']['epochs']} epochs")
+    result(f"{folder}: trained, {read_json(folder / 'config.json')['recipe']['training']['epochs']} epochs")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
-"""Trains the network in NumPy alone: a folder a seed, pictures, and report.json. Started again, it goes on."""
+"""Trains the network in NumPy alone: a folder a seed, pictures, report.json and report.html. Run again, it goes on."""
 
-import csv
 import platform
 import time
 from dataclasses import dataclass, replace
@@ -11,15 +10,19 @@ from typing import Literal, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from experiments.console import live_line, percent, say, time_left
-from experiments.options import claim, run
-from jaxnets import data, report
+from experiments.console import live_line, percent, result, time_left
+from experiments.events import check_events, event_file
+from experiments.looks import Row, read_history, resume, save_look, write_history
+from experiments.options import LogOptions, claim, run
+from experiments.origin import command
+from experiments.scratch_report import draw, judge, read_trained, write_scratch_report
+from jaxnets import data
 from jaxnets.config import to_json
 from jaxnets.errors import InputError
 from jaxnets.files import atomic_folder, remove, write_json
 from scratch.recipes import RECIPES
 from scratch.train import Settings, State, accuracy, fit, predict
-from scratch.weights import load_params, save_params
+from scratch.weights import save_params
 
 LOOKS = 25
 """How often a training is scored, evenly over its epochs."""
@@ -27,11 +30,9 @@ LOOKS = 25
 SAVE_SECONDS = 10
 """At most so much work is lost, and a look, when a training is killed; training that is over sooner is never saved."""
 
-Row = dict[str, float]
-
 
 @dataclass(frozen=True, kw_only=True)
-class ScratchOptions:
+class ScratchOptions(LogOptions):
     recipe: Literal["classic", "tuned", "wide", "deformed"] = "classic"
     """Which network, and how it is trained."""
     seeds: int = 1
@@ -55,6 +56,7 @@ class Rows(NamedTuple):
     y_train: np.ndarray
     x_score: np.ndarray
     y_score: np.ndarray
+    places: np.ndarray  # of those to score on among the data's test images, or its training images
 
 
 def read_rows(digits: data.Digits, *, validate: bool) -> Rows:
@@ -64,10 +66,10 @@ def read_rows(digits: data.Digits, *, validate: bool) -> Rows:
     x_train, y_train = grey(digits.x_train), digits.y_train
     if validate:
         train, valid = data.stratified_split(y_train, fraction=1 / 6, seed=0)
-        return Rows("valid", x_train[train], y_train[train], x_train[valid], y_train[valid])
+        return Rows("valid", x_train[train], y_train[train], x_train[valid], y_train[valid], valid)
     if digits.y_test is None:
         raise InputError(f"data {digits.name}", "has no test labels", "add --validate")
-    return Rows("test", x_train, y_train, grey(digits.x_test), digits.y_test)
+    return Rows("test", x_train, y_train, grey(digits.x_test), digits.y_test, np.arange(len(digits.y_test)))
 
 
 def fitted(settings: Settings, digits: data.Digits) -> Settings:
@@ -78,7 +80,7 @@ def fitted(settings: Settings, digits: data.Digits) -> Settings:
     return replace(settings, widths=widths, deformation=strength)
 
 
-def train_seed(out: Path, rows: Rows, settings: Settings, seed: int) -> None:
+def train_seed(out: Path, rows: Rows, settings: Settings, seed: int, *, tensorboard: bool = False) -> None:
     """Leaves a trained network in `out`/seed-N, which is complete or absent; its last look lies in a hidden folder."""
     folder, unfinished = out / f"seed-{seed}", out / f".seed-{seed}.unfinished"
     if folder.is_dir():
@@ -86,12 +88,14 @@ def train_seed(out: Path, rows: Rows, settings: Settings, seed: int) -> None:
     last, history = resume(unfinished)
     saved = history[-1]["seconds"] if history else 0.0
     begin = time.perf_counter() - saved
-    with threadpool_limits(threads(settings)), live_line() as show:
+    events = event_file(out / "tensorboard" / folder.name, wanted=tensorboard)
+    with threadpool_limits(threads(settings)), live_line() as show, events as write:
         for state, loss in fit(rows.x_train, rows.y_train, settings, seed=seed, state=last):
             last = state
             look = state.epoch % max(settings.epochs // LOOKS, 1) == 0 or state.epoch == settings.epochs
             if look:
                 history.append(score(state, loss, rows, settings) | {"seconds": time.perf_counter() - begin})
+                write(history[-1])
             if look and history[-1]["seconds"] - saved > SAVE_SECONDS:
                 save_look(unfinished, state, history)
                 saved = history[-1]["seconds"]
@@ -130,45 +134,6 @@ def describe(name: str, settings: Settings, rows: Rows, epoch: int, history: lis
     return "  ".join([*parts, f"{speed:,.0f} images/s", time_left(seconds / epoch * (settings.epochs - epoch))])
 
 
-def save_look(unfinished: Path, state: State, history: list[Row]) -> None:
-    """All that the training needs to go on, in a folder of its own; then the one before it goes."""
-    before = list(unfinished.glob("epoch-*"))
-    with atomic_folder(unfinished / f"epoch-{state.epoch}") as draft:
-        save_params(draft / "weights.npz", state.params)
-        save_params(draft / "velocity.npz", state.velocity)
-        write_history(draft / "metrics.csv", history)
-    for folder in before:
-        remove(folder)
-
-
-def resume(unfinished: Path) -> tuple[State | None, list[Row]]:
-    """The last look at an unfinished training, if there is one."""
-    looks = sorted(unfinished.glob("epoch-*"), key=lambda folder: int(folder.name.removeprefix("epoch-")))
-    if not looks:
-        return None, []
-    try:
-        history = read_history(looks[-1] / "metrics.csv")
-        params, velocity = (load_params(looks[-1] / name) for name in ("weights.npz", "velocity.npz"))
-        return State(int(history[-1]["epoch"]), params, velocity), history
-    except (OSError, ValueError, IndexError, KeyError) as error:
-        raise InputError(looks[-1], f"is damaged ({error})", "delete it, and that training starts anew") from error
-
-
-def write_history(path: Path, history: list[Row]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(history[0]))
-        writer.writeheader()
-        writer.writerows(history)
-
-
-def read_history(path: Path) -> list[Row]:
-    with path.open(newline="") as file:
-        return [
-            {name: int(value) if name == "epoch" else float(value) for name, value in row.items()}
-            for row in csv.DictReader(file)
-        ]
-
-
 def summarise(out: Path, recipe: str, settings: Settings, rows: Rows, seeds: int) -> dict:
     """-> the report: accuracies at the last epoch, their mean and their standard deviation (n - 1)."""
     last = [read_history(out / f"seed-{seed}" / "metrics.csv")[-1] for seed in range(seeds)]
@@ -184,21 +149,8 @@ def summarise(out: Path, recipe: str, settings: Settings, rows: Rows, seeds: int
         f"{rows.scored}_accuracy_sd": float(np.std(accuracies, ddof=1)) if seeds > 1 else None,
         "seconds": [row["seconds"] for row in last],
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
+        "command": command(),
     }
-
-
-def draw(out: Path, rows: Rows, seeds: int) -> None:
-    """The pictures: of the first network, but the learning curves of all."""
-    histories = [read_history(out / f"seed-{seed}" / "metrics.csv") for seed in range(seeds)]
-    with np.load(out / "seed-0" / "log_probs.npz") as arrays:
-        probs = np.exp(arrays["log_probs"])
-    w, _ = load_params(out / "seed-0" / "weights.npz")[0]
-    report.draw_learning_curves(out / "learning_curves.png", histories)
-    report.draw_predictions(out / "predictions.png", rows.x_score, rows.y_score, probs)
-    report.draw_mistakes(out / "mistakes.png", rows.x_score, rows.y_score, probs)
-    counts = report.confusion_counts(rows.y_score, probs.argmax(axis=1), probs.shape[1])
-    report.draw_confusion(out / "confusion.png", counts)
-    report.draw_weights(out / "first_layer.png", w.T.reshape(-1, *rows.x_train.shape[1:]))
 
 
 def default_name(options: ScratchOptions, digits: data.Digits) -> str:
@@ -209,27 +161,33 @@ def default_name(options: ScratchOptions, digits: data.Digits) -> str:
 def main(options: ScratchOptions) -> None:
     if options.seeds < 1:
         raise InputError("--seeds", f"is {options.seeds}", "give a whole number of at least 1")
+    check_events(wanted=options.tensorboard)
     digits = data.load(options.data, options.data_path)
     rows = read_rows(digits, validate=options.validate)
     settings = fitted(RECIPES[options.recipe](), digits)
     out = options.out or Path("checkpoints") / default_name(options, digits)
     claim(out, {"recipe": to_json(settings), "data_sha256": data.digest(digits), "scored": rows.scored})
     for seed in range(options.seeds):
-        train_seed(out, rows, settings, seed)
+        train_seed(out, rows, settings, seed, tensorboard=options.tensorboard)
     seeds = options.seeds
     while (out / f"seed-{seeds}").is_dir():  # an earlier start trained more: the report forgets none
         seeds += 1
     try:
         summary = summarise(out, options.recipe, settings, rows, seeds)
-        draw(out, rows, seeds)
+        trained = read_trained(out, rows.x_train.shape[1:], seeds)
     except (OSError, ValueError, IndexError, KeyError) as error:
         raise InputError(
             out, f"holds a damaged seed-N ({error})", "delete it, and that training starts anew"
         ) from error
+    kind = "validation" if options.validate else "test"
+    judged = judge(kind, digits.name, rows.x_score, rows.y_score, rows.places, trained.log_probs)
+    draw(out, judged, trained)
+    write_scratch_report(out, summary, judged, settings, trained, rows.x_train, rows.y_train)
     write_json(out / "report.json", summary)
     mean, sd = (summary[f"{rows.scored}_accuracy_{part}"] for part in ("mean", "sd"))
     spread = "" if sd is None else f" +- {sd:.2%} over {seeds} seeds"
-    say(f"{rows.scored} accuracy {percent(mean)}{spread}; {np.median(summary['seconds']):.1f} s each; {out}")
+    each = f"{np.median(summary['seconds']):.1f} s each"
+    result(f"{rows.scored} accuracy {percent(mean)}{spread}; {each}; {out}/report.html")
 
 
 if __name__ == "__main__":

@@ -113,6 +113,7 @@ def test_each_accelerator_is_a_share():
     "options",
     [
         Options(),
+        Options(tensorboard=True, quiet=True),
         Options(out=Path("a b"), seed=3, seeds=2, students=("senet", "resnet"), resume=False, precision="float32"),
     ],
 )

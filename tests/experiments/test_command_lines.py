@@ -38,6 +38,24 @@ def test_help_is_quick_to_come(script):
     assert ("--processes" if script == "launch" else "--out") in "\n".join(text)
 
 
+COMPLETION = r"""
+pipeline() {{ {python} -m experiments.pipeline "$@"; }}
+eval "$(pipeline --tyro-print-completion bash)"
+for COMP_LINE in "pipeline --pres" "pipeline --preset s"; do
+    COMP_WORDS=($COMP_LINE) COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)) COMP_POINT=${{#COMP_LINE}} COMPREPLY=()
+    $(complete -p pipeline | sed "s/.*-F \([^ ]*\).*/\1/")
+    echo "${{COMPREPLY[@]}}"
+done
+"""
+
+
+def test_a_shell_completes_options_and_their_values():
+    command = ["bash", "-c", COMPLETION.format(python=sys.executable)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=FOLDER.parent)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["--preset", "smoke standard"]
+
+
 @pytest.fixture
 def refused(tmp_path, monkeypatch, capsys):
     """refused(main, options, *arguments) -> the one line on stderr of a call that ends with exit code 2."""
