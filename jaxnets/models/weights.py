@@ -8,7 +8,6 @@ import jax
 import numpy as np
 from numpy.lib import format as npy
 
-
 PRETRAINED = Path(__file__).parents[2] / "checkpoints" / "pretrained"
 """Where this repository keeps the networks that it ships: FAMILY/config.json and FAMILY/weights.npz."""
 
