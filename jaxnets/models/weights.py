@@ -2,13 +2,11 @@
 
 import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import jax
 import numpy as np
-
-from jaxnets.errors import brief
-from jaxnets.readers.npz import read_header
+from numpy.lib import format as npy
 
 PRETRAINED = Path(__file__).parents[2] / "checkpoints" / "pretrained"
 """Where this repository keeps the networks that it ships: FAMILY/config.json and FAMILY/weights.npz."""
@@ -42,7 +40,7 @@ def read_weights(path: Path, like: Any) -> Any:
     except FileNotFoundError:
         raise
     except Exception as error:  # zipfile and NumPy raise a dozen kinds for a damaged file
-        raise ValueError(f"{path} is damaged: {brief(error)}") from error
+        raise ValueError(f"{path} is damaged: {' '.join(str(error).split())[:60]}") from error
     if found != wanted:
         different = sorted(name for name in found | wanted if found.get(name) != wanted.get(name))
         raise ValueError(f"{path} holds the weights of another network: {different[0]:.60} differs")
@@ -55,5 +53,6 @@ def read_weights(path: Path, like: Any) -> Any:
 def kind(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and type of an array, from its header."""
     with archive.open(member) as stream:
-        header = read_header(cast(BinaryIO, stream), archive.getinfo(member).file_size, member)
-    return header.shape, header.dtype
+        read = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = read(stream)
+    return shape, dtype
