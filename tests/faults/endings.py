@@ -7,7 +7,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,8 @@ def attempt(folder: Path, name: str, rng: np.random.Generator) -> tuple[bool, st
             told.append(ear.recv())
         time.sleep(rng.choice([0, rng.uniform(0, 0.5)]))  # in the midst of an epoch, or in a save, which takes longer
         for number in how:
-            os.kill(worker.pid, number)
+            with suppress(ProcessLookupError):  # the first of two was enough
+                os.kill(worker.pid, number)
             time.sleep(rng.uniform(0, 0.05))
     try:
         while True:
