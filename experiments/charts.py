@@ -76,7 +76,7 @@ def inline(text: str, says: str) -> Markup:
     used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', text))
     text = re.sub(r' id="([^"]*)"', lambda name: f' id="{own}-{name[1]}"' if name[1] in used else "", text)
     text = re.sub(r'(url\(|href=")#', rf"\g<1>#{own}-", text)
-    text = re.sub(r"'DejaVu Sans'[^;\"]*", "inherit-page, system-ui, sans-serif", text)
+    text = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", text)
     for colour, variable in PAGE.items():
         text = text.replace(colour, variable)
     assert size is not None
