@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.faults import peers, pipelines, store
+from tests.faults import attacks, peers, pipelines, store
 
 PROTOCOLS = {
     "kill -9 anywhere in the pipeline": (pipelines.kills, 8, 100),
@@ -24,6 +24,7 @@ PROTOCOLS = {
     "not finite at any leaf": (store.infinities, 10, 50),
     "two writers in one folder": (store.writers, 10, 50),
     "a peer that dies, stands still or raises": (peers.losses, 3, 60),
+    "hostile requests to the page": (attacks.hostile, 44, 400),
 }
 
 
