@@ -24,7 +24,7 @@ PROTOCOLS = {
     "not finite at any leaf": (store.infinities, 10, 50),
     "two writers in one folder": (store.writers, 10, 50),
     "a peer that dies, stands still or raises": (peers.losses, 3, 60),
-    "hostile requests to the page": (attacks.hostile, 44, 400),
+    "hostile requests to the page": (attacks.hostile, 45, 400),
 }
 
 
