@@ -1,5 +1,5 @@
 """Puts trained networks where the repository keeps those that it ships: weights, recipe, history, training rows, and
-how good they are over the seeds of several jobs."""
+how good they are over the seeds of several jobs. The network in NumPy alone is published in its own way."""
 
 import shutil
 from dataclasses import dataclass
@@ -14,12 +14,15 @@ from jaxnets.errors import InputError, brief
 from jaxnets.files import read_json, write_json
 from jaxnets.rows import FILE
 from jaxnets.seal import identity, sealed_folder
+from scratch.weights import load_params, save_params
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishOptions:
-    jobs: tuple[Path, ...]
+    jobs: tuple[Path, ...] = ()
     """Folders of finished pipelines; the networks of the first one's first seed are published, no students."""
+    scratch: Path | None = None
+    """Folder of a finished experiments.train_scratch; its seed 0 is published as `scratch`."""
     out: Path = Path("checkpoints/pretrained")
     """Where to, a folder a family; there must be none of that name."""
 
@@ -35,6 +38,20 @@ def publish(source: Path, target: Path, result: dict[str, Any]) -> None:
         for name in ("config.json", "metrics.csv", FILE):
             shutil.copyfile(source / name, draft / name)
         write_json(draft / "result.json", result)
+
+
+def publish_scratch(source: Path, target: Path) -> None:
+    """Seed 0 of the folder that experiments.train_scratch left -> `target`, complete or absent."""
+    claim_absent(target)
+    if not (source / "report.json").is_file():
+        raise InputError(source, "holds no report.json", "name the folder of a finished experiments.train_scratch")
+    report, seed = read_json(source / "report.json"), source / "seed-0"
+    with sealed_folder(target, read_json(source / "job.json")) as draft:
+        save_params(draft / "weights.npz", load_params(seed / "weights.npz"))
+        shutil.copyfile(seed / "metrics.csv", draft / "metrics.csv")
+        write_json(draft / "settings.json", report.pop("settings"))
+        command = f"python -m experiments.train_scratch --recipe {report['recipe']} --seeds {report['seeds']}"
+        write_json(draft / "result.json", {"command": command} | report)
 
 
 def results(reports: list[dict[str, Any]], family: str) -> dict[str, Any]:
@@ -74,22 +91,38 @@ def read_reports(jobs: tuple[Path, ...]) -> list[dict[str, Any]]:
     return reports
 
 
-def main(options: PublishOptions) -> None:
+def claim_absent(folder: Path) -> None:
+    if folder.exists():
+        raise InputError(folder, "is there already", "move it away, or give another --out")
+
+
+def say_size(folder: Path) -> None:
+    say(f"{folder}: {sum(path.stat().st_size for path in folder.iterdir()) / 2**20:.1f} MiB")
+
+
+def publish_jobs(jobs: tuple[Path, ...], out: Path) -> None:
     try:
-        reports = read_reports(options.jobs)
+        reports = read_reports(jobs)
         first = [member for member in reports[0]["members"] if not member["student"]]
         families = [member["family"] for member in first if member["seed"] == reports[0]["seed"]]
         shown = {family: results(reports, family) for family in families}
     except (KeyError, TypeError) as error:
         raise InputError("--jobs", f"have a damaged report.json ({brief(error)})", "run the pipeline again") from error
     for family in families:
-        if (options.out / family).exists():
-            raise InputError(options.out / family, "is there already", "move it away, or give another --out")
+        claim_absent(out / family)
     for family in families:
-        source = options.jobs[0] / "members" / f"{family}-{reports[0]['seed']}"
-        publish(source, options.out / family, shown[family])
-        size = sum(path.stat().st_size for path in (options.out / family).iterdir())
-        say(f"{options.out / family}: {size / 2**20:.1f} MiB")
+        publish(jobs[0] / "members" / f"{family}-{reports[0]['seed']}", out / family, shown[family])
+        say_size(out / family)
+
+
+def main(options: PublishOptions) -> None:
+    if not options.jobs and not options.scratch:
+        raise InputError("--jobs", "names no folder", "name those of finished pipelines, or one with --scratch")
+    if options.scratch:
+        publish_scratch(options.scratch, options.out / "scratch")
+        say_size(options.out / "scratch")
+    if options.jobs:
+        publish_jobs(options.jobs, options.out)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,11 @@ NEVER = {
     "jaxnets.augment": {"flax", "optax", "orbax", "jaxnets.models", "jaxnets.training", "jaxnets.runs"},
     "experiments": {"tests"},
 }
-ONLY = {"scratch": {"scratch", "numpy"}, "jaxnets.models": {"jaxnets.models", "jax", "flax", "numpy"}}
+ONLY = {
+    "scratch": {"scratch", "numpy"},
+    "jaxnets.models": {"jaxnets.models", "jax", "flax", "numpy"},
+    "jaxnets.normalise": {"numpy"},
+}
 HOW_TO_OPEN_A_RUN = {"jaxnets.training.checkpoint", "jaxnets.training.parallel"}
 
 

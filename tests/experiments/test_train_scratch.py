@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from experiments import train_scratch
+from experiments import publish, train_scratch
 from experiments.options import run
 from experiments.train_scratch import ScratchOptions, main
 from jaxnets import data
 from jaxnets.errors import InputError
+from jaxnets.seal import check
 from scratch.mlp import init_params
 from scratch.recipes import RECIPES
 from scratch.train import State
@@ -154,3 +155,18 @@ def test_a_damaged_network_is_named_and_the_report_stays(finished, tmp_path):
     with pytest.raises(InputError, match="holds a damaged seed-N"):
         main(ScratchOptions(recipe="tuned", seeds=2, data="digits", out=tmp_path / "out"))
     assert (tmp_path / "out" / "report.json").read_bytes() == (finished / "report.json").read_bytes()
+
+
+def test_the_first_seed_can_be_published_once(finished, tmp_path):
+    options = publish.PublishOptions(scratch=finished, out=tmp_path)
+    publish.main(options)
+    assert check(tmp_path / "scratch") == json.loads((finished / "job.json").read_text())
+    ours, theirs = (load_params(path / "weights.npz") for path in (tmp_path / "scratch", finished / "seed-0"))
+    for layer in zip(ours, theirs, strict=True):
+        np.testing.assert_equal(*layer)
+    with pytest.raises(InputError, match="is there already"):
+        publish.main(options)
+    with pytest.raises(InputError, match=r"holds no report\.json"):
+        publish.main(publish.PublishOptions(scratch=tmp_path, out=tmp_path / "out"))
+    with pytest.raises(InputError, match="names no folder"):
+        publish.main(publish.PublishOptions())

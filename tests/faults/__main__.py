@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.faults import (
+    attacks,
     divergence,
     downloads,
     endings,
@@ -48,6 +49,7 @@ PROTOCOLS = {
     "a file changed at random": (mutate.mutations, 300, 10_000),
     "a step of another network": (foreign.others, 2, 12),
     "downloads, killed or two at once": (downloads.downloads, 3, 30),
+    "hostile requests to the page": (attacks.hostile, 45, 400),
 }
 
 

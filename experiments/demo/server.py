@@ -1,0 +1,183 @@
+"""Serves the page and its predictions to this machine's browser, and to nobody else.
+
+Any web site that the browser shows may send requests to this server, and may give its own name our address; so Host and
+Origin must be ours. A connection carries one request and ends after ten seconds, whatever comes; of too many the oldest
+ends. Nothing is read from the disk after the start, so no path leads anywhere.
+"""
+
+import base64
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import numpy as np
+import uvicorn
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from jaxnets.errors import InputError
+
+if TYPE_CHECKING:
+    from experiments.demo.predictor import Answer
+
+HOST = "127.0.0.1"
+PAPER = 168
+"""Side of a drawing: its body is so many bytes squared, 0 for paper and 255 for ink. There is nothing to parse."""
+
+BODY_LIMIT, HEADER_LIMIT = 64 << 10, 16 << 10
+SECONDS, CONNECTIONS = 10, 128
+
+PAGE = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js", "/icon.svg": "icon.svg"}
+TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+SAFE = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+    "connection": "close",
+}
+
+
+class Guard:
+    """Refuses what the page itself would not send, before anything else looks at it."""
+
+    def __init__(self, app: ASGIApp, port: int):
+        self.app = app
+        self.hosts = {f"{HOST}:{port}", f"localhost:{port}"}
+        self.origins = {f"http://{host}" for host in self.hosts} | {None}  # what is no browser sends none
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(SAFE)
+            await send(message)
+
+        code = self.refusal(scope)
+        await (self.app if code is None else Response(status_code=code))(scope, receive, send_safely)
+
+    def refusal(self, scope: Scope) -> int | None:
+        headers = Headers(scope=scope)
+        # The parser's own limit is for what comes in pieces.
+        if sum(len(name) + len(value) for name, value in headers.raw) + len(scope["path"]) > HEADER_LIMIT:
+            return 431
+        if headers.get("host") not in self.hosts or headers.get("origin") not in self.origins:
+            return 403
+        return None
+
+
+async def read(request: Request) -> np.ndarray:
+    """The drawing that is the body, (PAPER, PAPER) uint8. More than that is read a little further, so that an honest
+    sender sees the refusal and not a broken connection."""
+    if request.headers.get("content-type") != "application/octet-stream":
+        raise HTTPException(415)
+    body, size = bytearray(), 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= BODY_LIMIT:
+            body += chunk
+        elif size > 16 * BODY_LIMIT:
+            break
+    if size > BODY_LIMIT:
+        raise HTTPException(413)
+    if size != PAPER**2:
+        raise HTTPException(400, f"a drawing is {PAPER} x {PAPER} bytes")
+    return np.frombuffer(bytes(body), np.uint8).reshape(PAPER, PAPER)
+
+
+def to_json(answer: "Answer") -> dict[str, Any]:
+    """As the page reads it: probabilities of members, ensemble, views and scratch; images as bytes in base64."""
+    return {
+        "ensemble": answer.members.mean((0, 1)).tolist(),
+        "members": answer.members.mean(1).tolist(),
+        "views": answer.members.mean(0).tolist(),
+        "scratch": answer.scratch.tolist(),
+        "images": [base64.b64encode(view.tobytes()).decode() for view in answer.views],
+    }
+
+
+def make_app(predict: Callable[[np.ndarray], "Answer"], about: dict[str, Any], *, port: int) -> Starlette:
+    """The page, what it tells `about` the networks, and POST /predict; predictions wait for each other."""
+    one_by_one = anyio.CapacityLimiter(1)
+
+    async def answer(request: Request) -> Response:
+        ink = await read(request)
+        begin = time.perf_counter()
+        try:
+            found = await anyio.to_thread.run_sync(predict, ink, limiter=one_by_one)
+        except ValueError as error:
+            raise HTTPException(400, str(error)) from error
+        return JSONResponse(to_json(found) | {"milliseconds": 1000 * (time.perf_counter() - begin)})
+
+    def fixed(name: str) -> Callable[[Request], Response]:
+        content = Path(__file__).with_name("page").joinpath(name).read_bytes()
+        media_type = TYPES[name.rpartition(".")[2]]
+        return lambda request: Response(content, media_type=media_type)
+
+    routes = [Route(path, fixed(name)) for path, name in PAGE.items()]
+    routes += [Route("/about", lambda request: JSONResponse(about)), Route("/predict", answer, methods=["POST"])]
+    gone = lambda request, error: Response(status_code=400)
+    return Starlette(
+        routes=routes, middleware=[Middleware(Guard, port=port)], exception_handlers={ClientDisconnect: gone}
+    )
+
+
+class OneRequest(H11Protocol):
+    """A connection that ends soon: the parser itself would wait for the rest of a request for ever."""
+
+    def connection_made(self, transport: Any) -> None:
+        self.end = self.loop.call_later(SECONDS, transport.abort)
+        super().connection_made(transport)
+        others: set[Any] = self.connections
+        if len(others) > CONNECTIONS:
+            min(others, key=lambda connection: connection.end.when()).transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.end.cancel()
+        super().connection_lost(exc)
+
+
+def listen(port: int) -> socket.socket:
+    """A socket on this machine's own address only; 0 stands for any free port."""
+    try:
+        if not 0 <= port < 1 << 16:
+            raise OSError("it must be 0 to 65535")
+        return socket.create_server((HOST, port))
+    except OSError as error:
+        problem = f"{port} cannot be had ({error.strerror or error})"
+        raise InputError("--port", problem, "give another one, or 0 for a free one") from error
+
+
+def serve(app: ASGIApp, listener: socket.socket) -> None:
+    """Until a signal comes."""
+    make_server(app).run([listener])
+
+
+def make_server(app: ASGIApp) -> uvicorn.Server:
+    config = uvicorn.Config(
+        app,
+        http=OneRequest,
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        h11_max_incomplete_event_size=HEADER_LIMIT,
+        proxy_headers=False,
+        server_header=False,
+        access_log=False,
+        log_config=None,
+        log_level="error",
+        timeout_graceful_shutdown=1,
+    )
+    return uvicorn.Server(config)

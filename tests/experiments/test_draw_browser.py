@@ -1,0 +1,203 @@
+"""The page in a real browser, with the networks of the repository: drawn on, read, cleared, and used by keyboard."""
+
+import re
+import shutil
+import threading
+
+import pytest
+from playwright import sync_api as playwright
+
+from experiments.demo.predictor import load_all
+from experiments.demo.server import listen, make_app, make_server
+from experiments.draw import about
+from tests.experiments.strokes import strokes
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+FLAGS += " --disable-component-update --disable-sync"
+PATIENCE = 60_000  # milliseconds
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def address():
+    """Of the page, with its networks."""
+    predictor = load_all()
+    predictor.milliseconds(1)
+    with listen(0) as listener:
+        port = listener.getsockname()[1]
+        running = make_server(make_app(predictor, about(predictor.names), port=port))
+        thread = threading.Thread(target=running.run, args=([listener],))
+        thread.start()
+        yield f"http://127.0.0.1:{port}/"
+        running.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """browser(**options) -> a window; with a folder of its own for what the browser keeps."""
+    with playwright.sync_playwright() as driver:
+        started = []
+
+        def start(**options):
+            folder = tmp_path_factory.mktemp("chromium")
+            launch = {"executable_path": CHROMIUM, "args": FLAGS.split(), "timeout": PATIENCE}
+            started.append(driver.chromium.launch_persistent_context(str(folder), **launch, **options))
+            return started[-1].pages[0]
+
+        yield start
+        for context in started:
+            context.close()
+
+
+@pytest.fixture(scope="module")
+def window(browser):
+    return browser(viewport={"width": 1100, "height": 860})
+
+
+@pytest.fixture
+def page(window, address):
+    """The page just opened. It must say nothing on the console, and ask nobody but this machine, and not too often."""
+    said, asked = [], []
+    window.set_default_timeout(PATIENCE)
+    hear = {"console": lambda message: said.append(message.text), "pageerror": lambda error: said.append(str(error))}
+    hear["request"] = lambda request: asked.append(request.url)
+    for event, listener in hear.items():
+        window.on(event, listener)
+    window.goto(address)
+    window.wait_for_selector("html[data-ready]")
+    yield window
+    for event, listener in hear.items():
+        window.remove_listener(event, listener)
+    assert said == []
+    assert all(url.startswith(address) for url in asked)
+    assert len(asked) < 500
+
+
+def draw(page, digit):
+    box = page.locator("#paper").bounding_box()
+    for points in strokes(digit):
+        first, *others = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+        page.mouse.move(*first)
+        page.mouse.down()
+        for point in others:
+            page.mouse.move(*point)
+        page.mouse.up()
+
+
+def hears(page, text):
+    """Waits until a screen reader would say it."""
+    playwright.expect(page.get_by_role("status")).to_have_text(re.compile(text), timeout=PATIENCE)
+
+
+def answers(page):
+    return [cell.inner_text() for cell in page.locator("#members td:last-child").all()]
+
+
+@pytest.mark.parametrize("digit", range(10))
+def test_a_digit_drawn_with_the_mouse_is_read(page, digit):
+    draw(page, digit)
+    hears(page, rf"^A {digit}, (9\d|100)\s% sure")
+    assert page.locator("#digit").inner_text() == str(digit)
+    assert answers(page) == [str(digit)] * 6
+    assert page.locator("#views figcaption").all_inner_texts() == [str(digit)] * 9
+    meters = [int(meter.get_attribute("aria-valuenow")) for meter in page.get_by_role("meter").all()]
+    assert meters.index(max(meters)) == digit
+    assert re.match(r"\d+ ms to predict, \d+ ms from pen to bars", page.locator("#latency").inner_text())
+
+
+def test_clear_and_undo(page):
+    draw(page, 7)
+    hears(page, "^A 7")
+    page.get_by_role("button", name="Clear").click()
+    hears(page, "empty")
+    assert answers(page) == [""] * 6
+    assert page.locator("#digit").inner_text() == "?"
+    draw(page, 4)
+    hears(page, "^A 4")
+    page.get_by_role("button", name="Undo").click()  # the second stroke
+    page.get_by_role("button", name="Undo").click()
+    hears(page, "empty")
+    assert page.get_by_role("button", name="Undo").is_disabled()
+
+
+def test_the_image_that_the_networks_see_is_that_of_mnist(page):
+    draw(page, 3)
+    hears(page, "^A 3")
+    ink = page.evaluate("""() => {
+        const data = document.querySelector("#views canvas").getContext("2d").getImageData(0, 0, 28, 28).data;
+        return Array.from({length: 784}, (_, i) => data[4 * i + 3]);
+    }""")
+    rows = [row for row in range(28) if any(ink[28 * row : 28 * row + 28])]
+    assert (len(rows), max(ink)) == (20, 255)
+    assert abs(sum((i // 28) * value for i, value in enumerate(ink)) / sum(ink) - 14) <= 0.5
+    assert 60 < sum(ink) / 255 < 140  # MNIST's mean is 103, of its threes 111
+
+
+def test_all_is_reached_by_keyboard_and_has_a_name(page):
+    focused = lambda: page.evaluate("document.activeElement.ariaLabel || document.activeElement.innerText")
+    draw(page, 1)
+    page.get_by_role("heading", name="Draw a digit").click()
+    reached = []
+    for _ in range(3):
+        page.keyboard.press("Tab")
+        reached.append(focused())
+    assert reached == ["Paper for one digit", "Undo", "Clear"]
+    page.keyboard.press("Enter")
+    hears(page, "empty")
+    assert focused() == "Paper for one digit"
+    digits = [str(digit) for digit in range(10)]
+    assert [meter.get_attribute("aria-label") for meter in page.get_by_role("meter").all()] == digits
+    assert page.get_by_role("columnheader").all_inner_texts() == ["network", *digits, "answer"]
+    assert page.get_by_role("group", name="The five together").count() == 1
+    assert page.get_by_role("application", name="Paper for one digit").count() == 1
+
+
+def test_a_one_drawn_with_arrow_keys_is_read(page):
+    page.locator("#paper").focus()
+    page.keyboard.press("Space")
+    for _ in range(16):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("Space")
+    hears(page, "^A 1")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Backspace")
+    hears(page, "empty")
+
+
+def test_a_small_window_shows_all_without_scrolling_sideways(page):
+    page.set_viewport_size({"width": 360, "height": 700})
+    draw(page, 5)
+    hears(page, "^A 5")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.locator("#digit").bounding_box()["y"] < 700
+    page.set_viewport_size({"width": 1100, "height": 860})
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(page, scheme):
+    page.emulate_media(color_scheme=scheme)
+    contrasts = page.evaluate("""() => {
+        const style = getComputedStyle(document.documentElement);
+        const light = (name) => {
+            const parts = style.getPropertyValue(name).match(/[0-9a-f]{2}/gi).map((part) => parseInt(part, 16) / 255);
+            const [r, g, b] = parts.map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+            return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+        };
+        const ratio = (a, b) => Math.max(light(a) / light(b), light(b) / light(a));
+        const text = ["--text", "--quiet", "--accent", "--second", "--trouble"];
+        return text.flatMap((name) => [ratio(name, "--card"), ratio(name, "--ground"), ratio(name, "--track")]);
+    }""")
+    assert min(contrasts) >= 4.5  # WCAG 2.2, 1.4.3
+
+
+def test_a_program_that_has_gone_is_told(page):
+    page.route("**/predict", lambda route: route.fulfill(body="somebody else"))
+    errors = page.get_by_role("alert")
+    draw(page, 1)
+    playwright.expect(errors).to_contain_text("python -m experiments.draw", timeout=PATIENCE)
+    page.unroute("**/predict")
+    draw(page, 1)
+    playwright.expect(errors).to_be_hidden(timeout=PATIENCE)

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+from flax import nnx
+
+from experiments.demo.predictor import VIEWS, Predictor, load_all
+from jaxnets.errors import InputError
+from jaxnets.models import create_model
+from jaxnets.normalise import normalise
+from scratch.mlp import init_params
+from scratch.train import Settings
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+@pytest.fixture(scope="module")
+def models():
+    models = {name: create_model(name, width=8, depth=2, rngs=nnx.Rngs(0)) for name in ("wide_cnn", "senet")}
+    for model in models.values():
+        model.eval()
+    return models
+
+
+@pytest.fixture(scope="module")
+def predictor(models):
+    settings = Settings(widths=(784, 8, 10))
+    return Predictor(models, (init_params(np.random.default_rng(0), settings.widths), settings))
+
+
+@pytest.fixture
+def ink():
+    ink = np.zeros((168, 168), np.uint8)
+    ink[30:120, 40:50] = ink[30:40, 40:90] = 255
+    return ink
+
+
+def test_each_network_gives_the_probabilities_that_it_gives_alone(models, predictor, ink):
+    answer = predictor(ink)
+    assert predictor.names == list(models)
+    assert (answer.views.shape, answer.members.shape) == ((VIEWS, 28, 28), (2, VIEWS, 10))
+    np.testing.assert_allclose(answer.members.sum(-1), 1, rtol=1e-5)
+    plain = normalise(ink)[None, ..., None].astype(np.float32) / 255
+    for name, found in zip(models, answer.members, strict=True):
+        np.testing.assert_allclose(found[:1], nnx.softmax(models[name](plain)), rtol=1e-4)
+    assert len(np.unique(answer.members[0].round(6), axis=0)) == VIEWS
+
+
+def test_the_views_are_what_the_networks_saw(models, predictor, ink):
+    answer = predictor(ink)
+    np.testing.assert_array_equal(answer.views[0], normalise(ink))
+    seen = answer.views[..., None].astype(np.float32) / 255
+    np.testing.assert_allclose(answer.members[0], nnx.softmax(models["wide_cnn"](seen)), atol=2e-2)
+    assert answer.views.max(axis=(1, 2)).min() > 128
+
+
+def test_answers_repeat_and_blank_paper_has_none(predictor, ink):
+    for one, other in zip(predictor(ink), predictor(ink), strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="no ink"):
+        predictor(0 * ink)
+
+
+def test_times_are_in_rising_order(predictor):
+    times = predictor.milliseconds(5)
+    assert (len(times), times[0] > 0, times) == (5, True, sorted(times))
+
+
+def test_missing_networks_have_their_remedy(tmp_path):
+    with pytest.raises(InputError, match=r"no pretrained network 'resnet' .* Fix: fetch the networks again"):
+        load_all(tmp_path)

@@ -1,0 +1,166 @@
+import contextlib
+import json
+import socket
+import threading
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from experiments import draw
+from experiments.demo import server
+from experiments.demo.predictor import Answer
+from experiments.draw import DrawOptions, main
+from jaxnets.errors import InputError
+from jaxnets.normalise import normalise
+from tests.faults.attacks import ATTACKS, CUT, DRAWING, is_open, post, strike
+
+PORT = 8028
+ABOUT = {"resnet": 0.997, "scratch": 0.9818}
+
+
+def predict(ink):
+    """As a predictor with two members and three views that are sure of nothing."""
+    return Answer(np.stack(3 * [normalise(ink)]), np.full((2, 3, 10), 0.1), np.full(10, 0.1))
+
+
+@pytest.fixture
+def client():
+    app = server.make_app(predict, ABOUT, port=PORT)
+    return TestClient(app, base_url=f"http://127.0.0.1:{PORT}", raise_server_exceptions=False)
+
+
+@pytest.fixture
+def ask(client):
+    """ask(body, **headers) -> the answer to a drawing."""
+
+    def send(body=DRAWING, **headers):
+        return client.post("/predict", content=body, headers={"content-type": "application/octet-stream"} | headers)
+
+    return send
+
+
+@pytest.fixture
+def port(monkeypatch):
+    """Of a server that cuts connections off after half a second, of five at most."""
+    monkeypatch.setattr(server, "SECONDS", 0.5)
+    monkeypatch.setattr(server, "CONNECTIONS", 5)
+    with server.listen(0) as listener:
+        number = listener.getsockname()[1]
+        running = server.make_server(server.make_app(predict, ABOUT, port=number))
+        thread = threading.Thread(target=running.run, args=([listener],))
+        thread.start()
+        yield number
+        running.should_exit = True
+        thread.join()
+
+
+def test_a_drawing_is_answered_by_every_network(ask):
+    answer = ask(origin=f"http://127.0.0.1:{PORT}")
+    assert answer.status_code == 200
+    content = answer.json()
+    assert np.shape(content["ensemble"]) == np.shape(content["scratch"]) == (10,)
+    assert (np.shape(content["members"]), np.shape(content["views"])) == ((2, 10), (3, 10))
+    assert len(content["images"]) == 3
+    assert content["milliseconds"] > 0
+
+
+@pytest.mark.parametrize("path", [*server.PAGE, "/about"])
+def test_the_page_needs_nothing_from_elsewhere(client, path):
+    answer = client.get(path)
+    assert answer.status_code == 200
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    assert "unsafe" not in answer.headers["content-security-policy"]
+    assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+    assert "http" not in answer.text.replace("http://www.w3.org/2000/svg", "")
+
+
+@pytest.mark.parametrize("host", ["example.com", f"example.com:{PORT}", "127.0.0.1", f"127.0.0.1:{PORT + 1}", ""])
+def test_a_foreign_host_is_refused(client, host):
+    for path in ("/", "/about", "/nowhere"):
+        assert client.get(path, headers={"host": host}).status_code == 403
+
+
+@pytest.mark.parametrize("origin", ["null", "http://example.com", f"https://127.0.0.1:{PORT}", "http://127.0.0.1", ""])
+def test_a_foreign_origin_is_refused(ask, origin):
+    assert ask(origin=origin).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", 400),
+        (DRAWING[:-1], 400),
+        (DRAWING + b"x", 400),
+        (bytes(len(DRAWING)), 400),
+        (bytes(64 << 10), 400),
+        (bytes((64 << 10) + 1), 413),
+        (bytes(3 << 20), 413),
+    ],
+)
+def test_only_a_drawing_of_the_right_size_is_read(ask, body, code):
+    answer = ask(body)
+    assert answer.status_code == code
+    assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize("body", [b"{", b'{"pixels": [NaN]}', json.dumps(list(DRAWING)).encode()])
+def test_other_kinds_of_body_are_refused(ask, body):
+    assert ask(body, **{"content-type": "application/json"}).status_code == 415
+    assert ask(body).status_code in (400, 413)
+
+
+def test_headers_are_limited(client):
+    assert client.get("/", headers={"x": 16_000 * "a"}).status_code == 200
+    assert client.get("/", headers={"x": 17_000 * "a"}).status_code == 431
+    assert client.get("/" + 17_000 * "a").status_code == 431
+
+
+def test_a_fault_of_ours_is_not_shown(monkeypatch, ask):
+    monkeypatch.setattr(server, "to_json", lambda answer: {"nan": float("nan")})
+    answer = ask()
+    assert (answer.status_code, answer.text) == (500, "Internal Server Error")
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_hostile_requests_are_refused_or_cut_off(port, name, caplog):
+    attack, allowed = ATTACKS[name]
+    assert strike(port, attack, patience=60) in allowed
+    assert strike(port, post(), patience=60) == 200
+    assert caplog.messages == []
+
+
+def test_silent_connections_keep_nobody_out(port, monkeypatch):
+    monkeypatch.setattr(server, "SECONDS", 600)
+    with contextlib.ExitStack() as silent:
+        opened = [silent.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60)) for _ in range(20)]
+        assert strike(port, post(), patience=60) == 200
+        with contextlib.suppress(ConnectionError):
+            assert opened[0].recv(1) == b""  # the oldest is cut off, not the newest
+        for connection in opened[-3:]:
+            connection.settimeout(0)
+            with pytest.raises(BlockingIOError):
+                connection.recv(1)
+
+
+def test_no_other_address_is_bound(port):
+    assert is_open(port, "127.0.0.1")
+    assert not is_open(port, "127.0.0.2")
+
+
+def test_a_port_that_cannot_be_had_is_named():
+    with server.listen(0) as taken, pytest.raises(InputError, match=r"--port: \d+ cannot be had .* Fix: give another"):
+        server.listen(taken.getsockname()[1])
+    with pytest.raises(InputError, match="--port: 70000"):
+        server.listen(70_000)
+
+
+def test_a_missing_extra_has_its_remedy(monkeypatch):
+    monkeypatch.setattr(draw, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"starlette is not installed. Fix: pip install -e '.\[demo\]'"):
+        main(DrawOptions())
+
+
+def test_attacks_are_of_both_kinds():
+    assert sum(CUT in allowed for _, allowed in ATTACKS.values()) >= 5
+    assert len(ATTACKS) >= 31
