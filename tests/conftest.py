@@ -58,3 +58,10 @@ def pictures():
         return np.random.default_rng(0).integers(0, 256, shape, np.uint8).astype(np.float32) / 255
 
     return draw
+
+
+@pytest.fixture(scope="session")
+def mnist():
+    """Images (30, 28, 28) uint8 of MNIST's test file and their labels: the first three of each digit."""
+    with np.load(Path(__file__).with_name("mnist.npz")) as arrays:
+        return arrays["images"], arrays["labels"]
