@@ -52,7 +52,8 @@ def show(folder: Path) -> None:
     report = folder / "report.html"
     if report.is_file():
         page = html.escape(report.read_text(encoding="utf-8"))
-        display(HTML(f'<iframe srcdoc="{page}" width="100%" height="900" style="border: 0"></iframe>'))
+        frame = f'<iframe srcdoc="{page}" width="100%" height="900" style="border: 0"></iframe>'
+        display(HTML(f"<div>{frame}</div>"))
         return
     for picture in sorted(folder.glob("*.png")):
         display(Image(picture))

@@ -10,8 +10,9 @@ from matplotlib.image import imsave
 from nbclient import NotebookClient
 
 import experiments
+from experiments.notebooks import host
 from experiments.notebooks.convert import FOLDER, NAMES, notebook
-from experiments.notebooks.host import competition, run
+from experiments.notebooks.host import competition, run, show
 
 EXPERIMENTS = Path(experiments.__file__).parent
 
@@ -78,6 +79,18 @@ def test_the_competition_is_found_wherever_kaggle_puts_it(tmp_path, place):
     (tmp_path / place).mkdir(parents=True)
     (tmp_path / place / "train.csv").touch()
     assert competition(tmp_path) == tmp_path / place
+
+
+def test_a_report_is_shown_in_a_frame_and_pictures_where_there_is_none(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(host, "display", shown.append)
+    imsave(tmp_path / "curve.png", np.zeros((2, 2)))
+    show(tmp_path)
+    (tmp_path / "report.html").write_text('<p class="x">9 &gt; 8</p>')
+    show(tmp_path)
+    picture, frame = shown
+    assert picture.data == (tmp_path / "curve.png").read_bytes()
+    assert 'srcdoc="&lt;p class=&quot;x&quot;&gt;9 &amp;gt; 8&lt;/p&gt;"' in frame.data
 
 
 def test_a_command_that_fails_stops_the_notebook(capfd):
