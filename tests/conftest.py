@@ -5,6 +5,9 @@ import jax
 import numpy as np
 import pytest
 
+from jaxnets.data import load
+from jaxnets.normalise import normalise
+
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 2)
 # Queued steps with collectives on several CPU devices can lock up; no environment variable sets this one.
@@ -58,3 +61,12 @@ def pictures():
         return np.random.default_rng(0).integers(0, 256, shape, np.uint8).astype(np.float32) / 255
 
     return draw
+
+
+@pytest.fixture(scope="session")
+def centred():
+    """Images (30, 28, 28) uint8 made as MNIST's are, of scikit-learn's digits: three of each, and their labels."""
+    digits = load("digits")
+    rows = np.concatenate([np.flatnonzero(digits.y_test == label)[:3] for label in range(10)])
+    images = [normalise(np.kron(image > 100, np.ones((4, 4)))) for image in digits.x_test[rows, ..., 0]]
+    return np.stack(images), digits.y_test[rows]

@@ -96,7 +96,9 @@ class Conv(nnx.Module):
         return convolve(x.astype(dtype), self.kernel[...].astype(dtype), stride=self.stride, padding=padding)
 
 
-def batch_norm(channels: int, *, dtype: Any, param_dtype: Any, axis_name: str | None, rngs: nnx.Rngs) -> nnx.BatchNorm:
+def batch_norm(
+    channels: int, *, dtype: Any = None, param_dtype: Any = jnp.float32, axis_name: str | None = None, rngs: nnx.Rngs
+) -> nnx.BatchNorm:
     """Ioffe and Szegedy 2015. Its running statistics follow within about 20 steps (momentum 0.95), short runs too."""
     return nnx.BatchNorm(channels, momentum=0.95, dtype=dtype, param_dtype=param_dtype, axis_name=axis_name, rngs=rngs)
 

@@ -13,7 +13,14 @@ class ResidualBlock(nnx.Module):
     """Norm, ReLU, convolution, twice; the shortcut stays an identity where shapes allow it (fig. 1b, fig. 4e)."""
 
     def __init__(
-        self, in_channels: int, channels: int, *, stride: int, axis_name: str | None, rngs: nnx.Rngs, **dtypes
+        self,
+        in_channels: int,
+        channels: int,
+        *,
+        stride: int = 1,
+        axis_name: str | None = None,
+        rngs: nnx.Rngs,
+        **dtypes,
     ):
         self.norm1 = batch_norm(in_channels, axis_name=axis_name, rngs=rngs, **dtypes)
         self.conv1 = Conv(in_channels, channels, stride=stride, rngs=rngs, **dtypes)

@@ -15,7 +15,9 @@ class SqueezeExcite(nnx.Module):
     """Each channel times a weight in (0, 1) that the mean of all channels decides (section 3): (B, H, W, C) -> the
     same."""
 
-    def __init__(self, channels: int, *, reduction: int = 4, dtype: Any, param_dtype: Any, rngs: nnx.Rngs):
+    def __init__(
+        self, channels: int, *, reduction: int = 4, dtype: Any = None, param_dtype: Any = jnp.float32, rngs: nnx.Rngs
+    ):
         hidden = max(channels // reduction, 4)
         self.squeeze = nnx.Linear(channels, hidden, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.excite = nnx.Linear(hidden, channels, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
@@ -30,7 +32,14 @@ class SEBlock(nnx.Module):
     block)."""
 
     def __init__(
-        self, in_channels: int, channels: int, *, stride: int, axis_name: str | None, rngs: nnx.Rngs, **dtypes
+        self,
+        in_channels: int,
+        channels: int,
+        *,
+        stride: int = 1,
+        axis_name: str | None = None,
+        rngs: nnx.Rngs,
+        **dtypes,
     ):
         layer: Callable[..., ConvNorm] = partial(ConvNorm, axis_name=axis_name, rngs=rngs, **dtypes)
         self.conv1 = layer(in_channels, channels, stride=stride)

@@ -13,15 +13,20 @@ ROOT = Path(experiments.__file__).parents[1]
 
 
 @pytest.fixture(scope="session")
-def start(tmp_path_factory):
-    """start(*arguments, **environment) -> a process of Python; all share one cache of compiled programs."""
+def surroundings(tmp_path_factory):
+    """The environment variables of processes of ours: all share one cache of compiled programs."""
     quick = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    cache = {"XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))}
+    return quick | {"XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))}
+
+
+@pytest.fixture(scope="session")
+def start(surroundings):
+    """start(*arguments, **environment) -> a process of Python."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 
     def begin(*arguments, **environment):
         command = [sys.executable, *map(str, arguments)]
-        return subprocess.Popen(command, env=os.environ | quick | cache | environment, cwd=ROOT, **pipes)
+        return subprocess.Popen(command, env=os.environ | surroundings | environment, cwd=ROOT, **pipes)
 
     return begin
 

@@ -1,0 +1,123 @@
+"""Asks trained networks about a picture of your own: a table, and a picture of what they saw and what they say."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from experiments.console import percent, say, show_table
+from experiments.export import open_runs
+from experiments.options import run, writable_file
+from jaxnets.errors import InputError, brief
+from jaxnets.files import read_json
+from jaxnets.readers.bounded import read_bytes
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+"""No others: some of what Pillow reads, it has other programs read."""
+
+SIDE = 280
+"""Pixels of the longer side that a picture is made smaller to: ten times what the networks see."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerOptions:
+    picture: Path
+    """A file with one digit, on paper without lines: a photograph, a scan, a drawing."""
+    runs: tuple[Path, ...] = ()
+    """Folders of trained networks; the ones that come with the repository unless given."""
+    scratch: Path | None = None
+    """What experiments.train_scratch left: its first network is asked too."""
+    out: Path = Path("checkpoints/answer.png")
+    """The picture to draw."""
+
+
+def read_ink(path: Path) -> np.ndarray:
+    """A picture file -> (H, W) float, 0 where there is only paper; light ink on dark paper is understood too."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    content = read_bytes(path, limit=100_000_000)
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as file:
+            file.draft("L", (SIDE, SIDE))  # of a large photograph no more is decoded
+            picture = ImageOps.exif_transpose(file).convert("RGBA")  # telephones tell by EXIF which side is up
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise InputError(path, f"is no picture ({brief(error)})", "bring a .png or .jpg") from error
+    picture.thumbnail((SIDE, SIDE))
+    white = Image.new("RGBA", picture.size, "white")
+    return ink_of(np.asarray(Image.alpha_composite(white, picture).convert("L"), np.float32))
+
+
+def ink_of(grey: np.ndarray) -> np.ndarray:
+    """grey (H, W) -> how much darker each pixel is than the paper around it, 0 where that is little."""
+    from scipy.ndimage import black_tophat
+
+    paper_is_dark = np.median(grey) < 128
+    # Wider than a stroke, so that shadows on the paper are no ink.
+    ink = black_tophat(255 - grey if paper_is_dark else grey, size=max(grey.shape) // 3)
+    return np.where(ink > 0.35 * ink.max(), ink, 0)
+
+
+def ask_scratch(folder: Path, image: np.ndarray) -> np.ndarray:
+    """image (28, 28) uint8 -> probabilities (K,) of the first network in NumPy that a folder holds."""
+    from scratch.train import Settings, predict
+    from scratch.weights import load_params
+
+    try:
+        settings = Settings(activation=read_json(folder / "job.json")["recipe"]["activation"])
+        params = load_params(folder / "seed-0" / "weights.npz")
+        return np.exp(predict(params, image[None].astype(np.float32) / 255, settings))[0]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(folder, f"holds no network for {image.shape} pixels", "name one of train_scratch") from error
+
+
+def ask(folders: list[Path], image: np.ndarray) -> list[np.ndarray]:
+    """image (28, 28) uint8 -> probabilities (K,) of each trained network."""
+    import jax
+
+    answers = []
+    for folder, network in zip(folders, open_runs(folders), strict=True):
+        if network.config.image_shape != (*image.shape, 1):
+            raise InputError(folder, f"is for images of {network.config.image_shape}", "name networks for 28 x 28")
+        logits = network.model()(image[None, ..., None].astype(np.float32) / 255)
+        answers.append(np.asarray(jax.nn.softmax(logits))[0])
+    return answers
+
+
+def draw(path: Path, image: np.ndarray, names: list[str], probabilities: np.ndarray) -> None:
+    from matplotlib.figure import Figure
+
+    from jaxnets import report
+
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1, 2))
+    left.imshow(image, cmap="gray_r", vmin=0, vmax=255)
+    left.set(title="what they see", xticks=[], yticks=[])
+    report.shade(right, names, probabilities)
+    right.set_title("what they say")
+    report.save(figure, path)
+
+
+def main(options: AnswerOptions) -> None:
+    from jaxnets.models.weights import PRETRAINED
+    from jaxnets.normalise import normalise
+
+    writable_file(options.out)
+    try:
+        image = normalise(read_ink(options.picture))
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(options.picture, str(error), "write one digit on it, thickly") from error
+    folders = list(options.runs) or [path.parent for path in sorted(PRETRAINED.glob("*/config.json"))]
+    answers = {folder.name: answer for folder, answer in zip(folders, ask(folders, image), strict=True)}
+    if options.scratch is not None:
+        answers = {"NumPy alone": ask_scratch(options.scratch, image)} | answers
+    rows = [[name, str(answer.argmax()), percent(answer.max())] for name, answer in answers.items()]
+    show_table(str(options.picture), ["network", "reads", "surely"], rows)
+    draw(options.out, image, list(answers), np.stack(list(answers.values())))
+    say(str(options.out))
+
+
+if __name__ == "__main__":
+    run(main, AnswerOptions, resumes=False)

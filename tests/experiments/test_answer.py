@@ -1,0 +1,66 @@
+import itertools
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.image import imread, imsave
+from PIL import Image
+
+from experiments.answer import AnswerOptions, main, read_ink
+from experiments.options import run
+from jaxnets.models.weights import PRETRAINED
+from jaxnets.normalise import normalise
+
+
+def photograph(image, rng):
+    """image (28, 28) uint8, ink 255 -> grey (420, 560) uint8: pencil on paper with a shadow across it, and noise."""
+    ink = np.pad(np.kron(image / 255, np.ones((9, 9))), ((40, 128), (190, 118)))
+    paper = np.linspace(140, 220, 560) + rng.normal(0, 4, ink.shape)
+    return np.clip(paper * (1 - 0.75 * ink), 0, 255).astype(np.uint8)
+
+
+def test_a_photograph_becomes_the_image_that_it_was_made_of(centred, tmp_path):
+    rng = np.random.default_rng(0)
+    for image in centred[0][::3]:
+        Image.fromarray(photograph(image, rng)).save(tmp_path / "photo.jpg", quality=85)
+        seen = normalise(read_ink(tmp_path / "photo.jpg")).astype(int)
+        shifts = itertools.product((-1, 0, 1), repeat=2)  # a little more ink, and the centre of mass rounds elsewhere
+        assert min(np.abs(np.roll(seen, shift, (0, 1)) - image).mean() for shift in shifts) < 8
+
+
+def test_ink_may_be_light_and_paper_transparent(centred, tmp_path):
+    big = np.kron(centred[0][7], np.ones((10, 10), np.uint8))
+    imsave(tmp_path / "light.png", big, cmap="gray", vmin=0, vmax=255)
+    Image.merge("RGBA", [Image.new("L", (280, 280))] * 3 + [Image.fromarray(big)]).save(tmp_path / "drawn.png")
+    light, drawn = (normalise(read_ink(tmp_path / name)) for name in ("light.png", "drawn.png"))
+    np.testing.assert_allclose(light.astype(int), drawn, atol=2)
+
+
+def test_the_answer_is_a_table_and_a_picture(centred, tmp_path, capsys):
+    photo = photograph(centred[0][21], np.random.default_rng(1))
+    Image.fromarray(photo).rotate(90, expand=True).save(tmp_path / "photo.jpg", exif=turned_back())
+    out = tmp_path / "answer.png"
+    main(AnswerOptions(picture=tmp_path / "photo.jpg", runs=(PRETRAINED / "wide_cnn",), out=out))
+    assert f"wide_cnn │     {centred[1][21]}" in capsys.readouterr().out
+    assert imread(out).ndim == 3
+
+
+def turned_back():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn to the right makes it upright
+    return exif
+
+
+@pytest.mark.parametrize(("content", "problem"), [(b"no picture", "is no picture"), (None, "there is no ink")])
+def test_what_shows_no_digit_is_refused_in_one_line(tmp_path, monkeypatch, capsys, content, problem):
+    Image.new("L", (64, 64), 200).save(tmp_path / "mine.png")
+    if content is not None:
+        (tmp_path / "mine.png").write_bytes(content)
+    monkeypatch.setattr(sys, "argv", ["answer", "--picture", str(tmp_path / "mine.png")])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        run(main, AnswerOptions)
+    assert end.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert problem in line
+    assert not (tmp_path / "checkpoints" / "answer.png").exists()
