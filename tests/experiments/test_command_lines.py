@@ -35,7 +35,7 @@ def test_help_is_quick_to_come(script):
     assert done.stderr == ""
     *text, end = done.stdout.splitlines()
     assert end == "exit 0 False"
-    assert {"launch": "--processes", "draw": "--port"}.get(script, "--out") in "\n".join(text)
+    assert {"launch": "--processes", "draw": "--port", "models": "--preset"}.get(script, "--out") in "\n".join(text)
 
 
 COMPLETION = r"""
