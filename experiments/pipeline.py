@@ -29,7 +29,7 @@ from jaxnets.seal import identity
 class PipelineOptions(ScoreOptions):
     parallel: Literal["auto", "data", "members"] = "auto"
     """data: network after network, each on all devices. members: several at once, each on one device or some cores.
-    auto: members on a CPU, as far as it has cores."""
+    auto: members for long trainings on a CPU's cores."""
 
 
 def main(options: PipelineOptions) -> None:
