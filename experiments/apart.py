@@ -20,8 +20,8 @@ from experiments.launch import GRACE, end
 from experiments.options import Job, Options
 
 LONG = 500_000
-"""Images, all epochs counted. On two cores a core each brought 1.1 to 1.2 times the images of one network after the other
-on both; with fewer images than these, starting and compiling side by side costs that again."""
+"""Images, all epochs counted. On two cores, a core each brought 1.1 to 1.2 times the images of one network after the
+other on both; with fewer images than these, starting and compiling side by side costs that again."""
 
 
 class Share(NamedTuple):
