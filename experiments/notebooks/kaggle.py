@@ -20,7 +20,7 @@ REPOSITORY = "https://github.com/YOUR-NAME/jaxnets"
 PRESET = "full"  # "quick" takes minutes, to see that all works
 DATA = "kaggle"
 INPUTS, OUTPUTS = Path("/kaggle/input"), Path("/kaggle/working")
-CODE = Path("/tmp/jaxnets")
+CODE = Path.home() / "jaxnets"
 PYTHON = None  # of an environment that has the package; one is made unless given
 
 # %% [markdown]
@@ -41,7 +41,7 @@ sys.path.insert(0, str(CODE))
 from experiments.notebooks.host import competition, install, run, show
 
 if PYTHON is None:
-    PYTHON = install(CODE, Path("/tmp/jaxnets-environment"))
+    PYTHON = install(CODE, Path.home() / "jaxnets-environment")
 run(PYTHON, "-c", "import jax; print(jax.devices())")
 
 # %% [markdown]
