@@ -27,6 +27,8 @@ MODELS: dict[str, Callable[..., nnx.Module]] = {
     "inception": Inception,
     "senet": SENet,
 }
+LARGEST, DEEPEST = 1_000_000, 50
+"""Sizes of a network: a damaged file could ask for one that takes hours to put together."""
 
 
 def create_model(name: str, *, rngs: nnx.Rngs | None = None, **sizes: Any) -> nnx.Module:
@@ -56,8 +58,10 @@ def load_pretrained(name: str, folder: Path = PRETRAINED) -> nnx.Module:
         config = json.loads((home / "config.json").read_text())
         family, sizes = config["recipe"]["family"], config["recipe"]["sizes"]
         sizes |= {"in_channels": config["image_shape"][-1], "num_classes": config["num_classes"]}
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise ValueError(f"{home / 'config.json'} is damaged: {error!r}") from error
-    graphdef, params, stats = split(nnx.eval_shape(lambda: create_model(family, **sizes)))
+        if max(sizes.values()) > LARGEST or sizes.get("depth", 1) > DEEPEST:
+            raise ValueError(f"no network was trained at {sizes}")
+        graphdef, params, stats = split(nnx.eval_shape(lambda: create_model(family, **sizes)))
+    except (ValueError, KeyError, TypeError, IndexError, ArithmeticError, RecursionError) as error:
+        raise ValueError(f"{home / 'config.json'} is damaged: {error!r:.200}") from error
     arrays = read_weights(home / "weights.npz", {"params": params, "stats": stats})
     return merge(graphdef, **arrays)

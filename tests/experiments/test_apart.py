@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import tyro
 
-from experiments.apart import Share, Worker, flags, only, refuse_lost, shares
+from experiments.apart import Share, Worker, flags, is_quicker, only, refuse_lost, shares
 from experiments.ending import Stopped
 from experiments.options import Options
+from jaxnets.recipes import preset as preset_of
 from jaxnets.runs import open_run
 from tests.experiments.processes import PIPELINE, TRAIN, finish, gone, signal_when, wait_for, workers_of
 
@@ -102,6 +103,26 @@ def test_cores_are_shared_equally(monkeypatch, cores, networks, sizes):
     given = shares(SimpleNamespace(devices=jax.devices()[:1]), networks)
     assert [len(share.cores) for share in given] == sizes
     assert len(frozenset().union(*(share.cores for share in given))) == sum(sizes)
+
+
+CPU, GPU = (SimpleNamespace(platform=platform) for platform in ("cpu", "gpu"))
+
+
+@pytest.mark.parametrize(
+    ("preset", "devices", "cores", "quicker"),
+    [
+        ("standard", [CPU], 2, True),
+        ("quick", [CPU], 2, False),  # too short
+        ("standard", [CPU], 1, False),  # nothing to share
+        ("standard", [CPU] * 2, 2, False),  # somebody wants all of them for each
+        ("standard", [GPU], 2, False),  # not measured there
+    ],
+)
+def test_long_trainings_on_several_cores_are_quicker_apart(monkeypatch, preset, devices, cores, quicker):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    recipes = preset_of(preset)
+    job = SimpleNamespace(preset=recipes, devices=devices, train_rows=range(57_000), teachers=lambda: recipes.recipes)
+    assert is_quicker(job) is quicker
 
 
 def test_each_accelerator_is_a_share():

@@ -63,9 +63,19 @@ def test_damaged_weights_are_told_by_their_file(published):
         load_pretrained("wide_cnn", published)
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"recipe": {"family": "wide_cnn", "sizes": []}}'])
+@pytest.mark.parametrize("content", ["", "{}", "[]", "[" * 100_000, '{"recipe": {"family": "wide_cnn", "sizes": []}}'])
 def test_a_damaged_config_is_told_by_its_file(published, content):
     (published / "wide_cnn" / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"config.json is damaged"):
+        load_pretrained("wide_cnn", published)
+
+
+@pytest.mark.parametrize("sizes", [{"depth": 10**9}, {"width": 10**12}, {"width": 0}, {"width": "16"}, {"height": 3}])
+def test_sizes_of_no_network_are_told_by_their_file(published, sizes):
+    path = published / "wide_cnn" / "config.json"
+    config = json.loads(path.read_text())
+    config["recipe"]["sizes"] |= sizes
+    path.write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"config.json is damaged"):
         load_pretrained("wide_cnn", published)
 
