@@ -60,9 +60,10 @@ def results(reports: list[dict[str, Any]], family: str) -> dict[str, Any]:
     ours = [member for member in members if member["family"] == family]
     accuracies = [member["test_accuracy"] for member in ours]
     first = reports[0]
+    seeds = len({member["seed"] for member in first["members"]})
     return {
         "command": f"python -m experiments.pipeline --preset {first['preset']} --data {first['data']}"
-        f" --seed {first['seed']}",
+        f" --seed {first['seed']}" + (f" --seeds {seeds}" if seeds > 1 else ""),
         "device": first["device"],
         "jax_version": first["jax_version"],
         "train_seconds": ours[0]["train_seconds"],

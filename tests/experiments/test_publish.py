@@ -60,6 +60,16 @@ def test_what_is_published_says_how_it_was_made(published):
     }
 
 
+def test_networks_of_more_seeds_are_told_of_together():
+    member = {"family": "senet", "student": False, "train_seconds": 1.0}
+    members = [member | {"seed": seed, "test_accuracy": accuracy} for seed, accuracy in ((4, 0.99), (5, 0.97))]
+    report = {"preset": "quick", "data": "mnist", "seed": 4, "device": "", "jax_version": ""}
+    result = publish.results([report | {"members": members}], "senet")
+    assert result["command"].endswith("--seed 4 --seeds 2")
+    assert result["test_accuracies_by_seed"] == {"4": 0.99, "5": 0.97}
+    np.testing.assert_allclose([result["mean"], result["sd"]], [0.98, 0.02 / np.sqrt(2)])
+
+
 def test_nothing_published_is_overwritten(whole, published):
     with pytest.raises(InputError, match="is there already"):
         publish.main(publish.PublishOptions(jobs=(whole,), out=published[0].parent))
