@@ -29,6 +29,7 @@ from tests.faults import (
 
 PROTOCOLS = {
     "kill -9 anywhere in the pipeline": (pipelines.kills, 8, 100),
+    "kill -9 in the pipeline of quick": (pipelines.quick_kills, 2, 20),
     "signals anywhere in the pipeline": (pipelines.signals, 4, 50),
     "an error at every call of a save": (store.errors, 20, 400),
     "a kill at every call of a save": (store.kills, 20, 400),

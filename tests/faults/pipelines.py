@@ -1,5 +1,5 @@
-"""Kills and signals at any time of a whole pipeline of tiny networks: started again by the same command, or by the one
-that it printed, it ends in the same bits as if nothing had happened."""
+"""Kills and signals at any time of a whole pipeline, of tiny networks or of `quick`: started again by the same command,
+or by the one that it printed, it ends in the same bits as if nothing had happened."""
 
 import hashlib
 import os
@@ -17,17 +17,19 @@ from tests.faults.trial import Trial
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = ["--preset", "smoke", "--data", "digits", "--out"]
+QUICK = ["--preset", "quick", "--data", "mnist", "--out"]
 
 
 def start(command: list[str], cache: Path) -> subprocess.Popen[str]:
-    quick = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "XDG_CACHE_HOME": str(cache)}
-    environment = os.environ | quick
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(cache)}
+    if "quick" not in command:  # tiny networks take longer to compile than to train
+        environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True, **pipes)  # type: ignore[call-overload, no-any-return]
 
 
-def pipeline(out: Path) -> list[str]:
-    return [sys.executable, "-m", "experiments.pipeline", *OPTIONS, str(out)]
+def pipeline(out: Path, options: list[str] = OPTIONS) -> list[str]:
+    return [sys.executable, "-m", "experiments.pipeline", *options, str(out)]
 
 
 def bits(out: Path) -> dict[str, str]:
@@ -52,10 +54,10 @@ def sorted_leaves(tree: object) -> list[object]:
     return jax.tree.leaves(tree)
 
 
-def whole(folder: Path) -> dict[str, str]:
+def whole(folder: Path, options: list[str] = OPTIONS, times: int = 2) -> dict[str, str]:
     """The bits of a pipeline that nothing disturbs, run twice so that compiled programs are cached for the others."""
-    for name in ("first", "whole"):
-        process = start(pipeline(folder / name), folder / "cache")
+    for name in ("whole", "first")[:times][::-1]:
+        process = start(pipeline(folder / name, options), folder / "cache")
         assert process.wait() == 0, process.communicate()[1]
     return bits(folder / "whole")
 
@@ -64,21 +66,31 @@ def kills(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial
     """One pipeline after the other, each killed every few seconds until it comes to its end."""
     desired, done = whole(folder), 0
     while done < trials:
-        out = folder / f"killed-{done}"
-        struck = []
-        while True:
-            process = start(pipeline(out), folder / "cache")
-            try:
-                _, stderr = process.communicate(timeout=rng.uniform(1, 25))
-                break
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.communicate()
-                struck.append(Trial(True))
-        done += len(struck)
-        yield from struck
-        failure = stderr or ("" if bits(out) == desired else "other bits")
-        yield Trial(False, f"exit {process.returncode}: {failure}" if process.returncode or failure else "")
+        moments = iter(lambda: rng.uniform(1, 25), None)
+        for trial in killed(folder, pipeline(folder / f"killed-{done}"), moments, desired):
+            done += trial.struck
+            yield trial
+
+
+def quick_kills(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
+    """One pipeline of minutes, killed so many times, and then left alone."""
+    desired = whole(folder, QUICK, times=1)
+    yield from killed(folder, pipeline(folder / "killed", QUICK), iter(rng.uniform(5, 60, trials)), desired)
+
+
+def killed(folder: Path, command: list[str], moments: Iterator[float], desired: dict[str, str]) -> Iterator[Trial]:
+    """Trials of one pipeline: killed each time when it has run for the next of `moments`, until it comes to its end."""
+    while True:
+        process = start(command, folder / "cache")
+        try:
+            _, stderr = process.communicate(timeout=next(moments, None))
+            break
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            yield Trial(True)
+    failure = stderr or ("" if bits(Path(command[-1])) == desired else "other bits")
+    yield Trial(False, f"exit {process.returncode}: {failure}" if process.returncode or failure else "")
 
 
 def signals(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
