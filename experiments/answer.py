@@ -27,7 +27,7 @@ class AnswerOptions:
     runs: tuple[Path, ...] = ()
     """Folders of trained networks; the ones that come with the repository unless given."""
     scratch: Path | None = None
-    """What experiments.train_scratch left: its first network is asked too."""
+    """What experiments.train_scratch left, or checkpoints/pretrained/scratch: the network in NumPy is asked too."""
     out: Path = Path("checkpoints/answer.png")
     """The picture to draw."""
 
@@ -60,12 +60,16 @@ def ink_of(grey: np.ndarray) -> np.ndarray:
 
 def ask_scratch(folder: Path, image: np.ndarray) -> np.ndarray:
     """image (28, 28) uint8 -> probabilities (K,) of the first network in NumPy that a folder holds."""
+    from experiments.demo.predictor import load_scratch
     from scratch.train import Settings, predict
     from scratch.weights import load_params
 
     try:
-        settings = Settings(activation=read_json(folder / "job.json")["recipe"]["activation"])
-        params = load_params(folder / "seed-0" / "weights.npz")
+        if (folder / "settings.json").is_file():
+            params, settings = load_scratch(folder)
+        else:
+            settings = Settings(activation=read_json(folder / "job.json")["recipe"]["activation"])
+            params = load_params(folder / "seed-0" / "weights.npz")
         return np.exp(predict(params, image[None].astype(np.float32) / 255, settings))[0]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(folder, f"holds no network for {image.shape} pixels", "name one of train_scratch") from error
@@ -102,6 +106,8 @@ def main(options: AnswerOptions) -> None:
     from jaxnets.models.weights import PRETRAINED
     from jaxnets.normalise import normalise
 
+    if options.out.suffix != ".png":
+        raise InputError(options.out, "is no .png", "give a name that ends so")
     writable_file(options.out)
     try:
         image = normalise(read_ink(options.picture))

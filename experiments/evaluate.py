@@ -25,6 +25,8 @@ from jaxnets.seal import check, identity
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(ScoreOptions):
+    out: Path | None = None
+    """Folder of the report; the job's, or checkpoints/pretrained-evaluated or runs-evaluated unless given."""
     pretrained: Literal["all", "resnet", "deep_cnn", "wide_cnn", "inception", "senet"] | None = None
     """Networks that come with the repository, instead of a job's."""
     runs: tuple[Path, ...] = ()

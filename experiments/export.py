@@ -1,5 +1,6 @@
 """Writes trained networks, and the mean of what they say, into one file that JAX runs without this package:
 
+    import pathlib
     from jax import export
     answer = export.deserialize(bytearray(pathlib.Path("ensemble.jax").read_bytes()))
     probabilities = answer.call(images)
@@ -81,7 +82,7 @@ def main(options: ExportOptions) -> None:
     content = export_mean(open_runs(folders))
     with atomic_file(options.out) as draft:
         draft.write_bytes(content)
-    say(f"{options.out}: {len(folders)} networks, {len(content) / 2**20:.1f} MiB")
+    say(f"{options.out}: {len(folders)} network{'s' * (len(folders) > 1)}, {len(content) / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":

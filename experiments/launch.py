@@ -1,7 +1,7 @@
 """Starts the processes of one job on this machine, and watches them: when one dies or stands still, all are ended, and
 a line says which and why. The same command, with fewer processes if need be, goes on from there.
 
-    python -m experiments.launch --processes 2 -- python -m experiments.pipeline --preset full
+    python -m experiments.launch --processes 2 --devices-each 1 -- python -m experiments.pipeline --preset full
 """
 
 import os
@@ -53,13 +53,16 @@ def start(options: LaunchOptions, command: list[str], stdin: int, folder: Path) 
 def watch(workers: list[subprocess.Popen[bytes]], folder: Path, stall: float) -> tuple[int, str]:
     """-> an exit code and why, as soon as one of the workers ends otherwise than well, or stands still, or this process
     is told to stop; 0 once all have ended well."""
+    begun = False
     while not received:
+        begun = begun or any(folder.iterdir())
         codes = [worker.poll() for worker in workers]
         ended = [(code in (1, LOST), number, code) for number, code in enumerate(codes) if code]
         if ended:  # one that ended with 1 or 75 may have done so because it lost another
             _, number, code = min(ended)
             told = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            return (code if code in (2, 3) else LOST), f"process {number} ended with {told}"
+            own = code in (2, 3) or (code == 1 and not begun)  # no step was made: nobody can have been lost
+            return (code if own else LOST), f"process {number} ended with {told}"
         if codes == [0] * len(workers):
             return 0, ""
         # Where one stands still the others soon wait for it: theirs are the younger pulses.
@@ -111,6 +114,8 @@ def main(options: LaunchOptions, command: list[str]) -> None:
             code, why = watch(workers, Path(folder), options.stall)
         finally:
             end(workers, grace=GRACE if received else 0.0)
+    if code in (1, 2):  # the same would happen again
+        leave(code, f"launch: {why}, see above; all have ended")
     if code:
         leave(code, f"launch: {why}; all have ended. What was saved is kept; go on with\n{again()}")
 

@@ -159,7 +159,7 @@ def chosen_preset(options: Options, default: str) -> Preset:
         preset = replace(preset, seeds=options.seeds)
     if options.students is not None:
         for family in options.students:
-            preset.recipe(family)
+            preset.recipe(family, option="--students")
         preset = replace(preset, students=options.students)
     return preset
 
@@ -173,14 +173,16 @@ def claim(out: Path, settings: dict[str, Any], *, resume: bool = True) -> None:
     """Marks `out` as made with `settings`; InputError if it was made with others: two runs must not mix."""
     path = out / "job.json"
     if os.path.lexists(path):
-        job = read_json(path, "delete the folder, or give another --out")
+        job = read_json(path, "give another --out")
         different = [name for name, value in settings.items() if job.get(name) != value]
         if different:
-            fix = "give another --out, the same options as then, or delete the folder"
+            fix = "give another --out, or the same options as then"
             raise InputError(path, f"the results there were made with another {' and '.join(different)}", fix)
         if not resume:
             raise InputError(out, "was used before", "give another --out, or leave out --no-resume to go on with it")
         return
+    if any(entry.is_dir() for entry in os.scandir(out)):  # somebody's home, or the repository
+        raise InputError(out, "holds folders, but no job.json", "give another --out, or a folder that is empty")
     write_json(path, settings)
 
 
@@ -243,4 +245,4 @@ def parse(options: type, description: str | None) -> Any:
         _, problem, *more = [*parts, "is not understood"]
         option = re.search("^ *(--[a-z-]+)", "".join(more), re.MULTILINE)
         fix = f"see {option[1] + ' in ' if option else ''}{program} --help"
-        raise InputError("command line", shorten(problem, 100), fix) from end
+        raise InputError("command line", shorten(problem, 200).rstrip("."), fix) from end

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from experiments.apart import is_quicker, train_apart
+from experiments.console import say
 from experiments.ensemble import combine_members
 from experiments.evaluate import conclude, evaluate, how_it_began
 from experiments.options import Job, ScoreOptions, open_job, run
@@ -50,6 +51,9 @@ def finish(job: Job, options: PipelineOptions, test_labels: np.ndarray | None, b
     from jaxnets.devices import leads
 
     resumed, allowed = (job.out / "members").is_dir(), options.allow_trained_rows
+    networks = [*job.teachers(), *job.students()]
+    if resumed:
+        say(f"goes on: {sum(map(Path.is_dir, networks))} of {len(networks)} networks are trained")
     apart = options.parallel == "members" or (options.parallel == "auto" and is_quicker(job))
     if apart:
         train_apart(job, options, job.teachers())

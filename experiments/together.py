@@ -29,7 +29,9 @@ def join(coordinator: str | None, processes: int | None, process_id: int | None)
         raise InputError("--process-id", f"is {process_id} of {processes} processes", "count them from 0")
     ending.alone = False
     try:
-        jax.distributed.initialize(*given, heartbeat_timeout_seconds=HEARTBEAT)
+        # Within a SLURM allocation JAX would see one device alone, whoever says where the coordinator is.
+        method = None if coordinator is None else "deactivate"
+        jax.distributed.initialize(*given, cluster_detection_method=method, heartbeat_timeout_seconds=HEARTBEAT)
     except (ValueError, RuntimeError) as error:
         problem = f"the processes did not find each other ({' '.join(str(error).split())[:100]})"
         raise InputError("--coordinator", problem, "start all of them, with the same address") from error

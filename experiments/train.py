@@ -100,9 +100,9 @@ def main(options: TrainOptions) -> None:
 
     def check_member(preset: Preset) -> None:
         preset.recipe(options.family)
-        last = options.seed + preset.seeds - 1
-        if not options.seed <= seed <= last:
-            raise InputError("--network-seed", f"is {seed}", f"give {options.seed} to {last}, or more --seeds")
+        seeds = range(options.seed, options.seed + preset.seeds)
+        if seed not in seeds:
+            raise InputError("--network-seed", f"is {seed}", f"give {' or '.join(map(str, seeds))}, or more --seeds")
 
     # Other networks of the job may be trained beside it.
     with open_job(options, alone=False, begins=not options.student, check=check_member) as job:

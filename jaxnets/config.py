@@ -119,13 +119,13 @@ class Preset:
     views: int = 15
     selection: Selection = field(default_factory=Selection)
 
-    def recipe(self, family: str) -> Recipe:
-        """Raises InputError where the preset has no such family."""
+    def recipe(self, family: str, *, option: str = "--family") -> Recipe:
+        """Raises InputError, of the option that asked for it, where the preset has no such family."""
         for recipe in self.recipes:
             if recipe.family == family:
                 return recipe
         known = ", ".join(recipe.family for recipe in self.recipes)
-        raise InputError("--family", f"preset {self.name} has no family {family!r}", f"choose one of {known}")
+        raise InputError(option, f"preset {self.name} has no family {family!r}", f"choose one of {known}")
 
 
 def to_json(config: Any) -> dict[str, Any]:

@@ -55,7 +55,8 @@ def load(name: str, path: Path | None = None, *, folder: Path = Path("data")) ->
         arrays = read_folder(path) if path.is_dir() else read_arrays(path)
         return digits_of(path.resolve().name.removesuffix(".npz"), *arrays, int(arrays[1].max()) + 1)
     fix = "use mnist, kaggle, digits, a path ending in .npz or a folder of idx files"
-    raise InputError(f"data {name!r}", "is not known", fix)
+    problem = "is a file, but no .npz" if path.exists() else "is not known, nor is there such a folder"
+    raise InputError(f"data {name!r}", problem, fix)
 
 
 def digits_of(

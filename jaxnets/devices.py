@@ -27,8 +27,8 @@ def choose_devices(count: int | None) -> Devices:
         raise InputError("--devices", f"{count} asked for, of several processes", "leave it out: all are used")
     if not 1 <= count <= len(devices):
         kind = devices[0].platform
-        fix = f"give 1 to {len(devices)}"
-        if kind == "cpu":
+        fix = f"give 1 to {len(devices)}" if len(devices) > 1 else "give 1"
+        if kind == "cpu" and count > 1:
             fix += f", or start with XLA_FLAGS=--xla_force_host_platform_device_count={count}"
         raise InputError("--devices", f"{count} asked for, {len(devices)} of kind {kind} here", fix)
     return devices[:count]

@@ -124,7 +124,7 @@ def read_config(folder: Path) -> RunConfig:
     """Raises InputError where `folder` is no run."""
     path = folder / "config.json"
     if not path.is_file():
-        raise InputError(folder, "is no trained run: it has no config.json", "name a folder that training wrote")
+        raise InputError(folder, "is no trained run: it has no config.json", "name one, like JOB/members/FAMILY-SEED")
     value = read_json(path, AGAIN)
     try:
         return RunConfig.from_json(value)
@@ -142,12 +142,13 @@ def outline(folder: Path, config: RunConfig) -> tuple[nnx.GraphDef, Arrays, Arra
         raise InputError(folder / "config.json", f"describes no network ({brief(error)})", AGAIN) from error
 
 
-def open_run(folder: Path, *, best: bool = False) -> Run:
+def open_run(folder: str | Path, *, best: bool = False) -> Run:
     """The trained network in `folder`: averaged weights and statistics of its last epoch, as NumPy arrays, or those of
     the epoch with the `best` accuracy on validation rows. Where a run was published there are only the last ones.
 
     Raises InputError where it is no run, is damaged, or was not written to its end.
     """
+    folder = Path(folder)
     if (folder / SEAL).is_file():
         check(folder)
     config = read_config(folder)

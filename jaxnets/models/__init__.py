@@ -35,14 +35,17 @@ def create_model(name: str, *, rngs: nnx.Rngs | None = None, **sizes: Any) -> nn
     """A new model of the family `name`, a key of MODELS; `sizes` are the keyword arguments of its class.
 
     Raises:
-        ValueError: no family has that name.
+        ValueError: no family has that name, or a size is below 1.
     """
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}: choose one of {', '.join(MODELS)}")
+    for size, value in sizes.items():
+        if isinstance(value, int) and value < 1:
+            raise ValueError(f"{size} is {value}: give at least 1")
     return MODELS[name](rngs=rngs or nnx.Rngs(0), **sizes)
 
 
-def load_pretrained(name: str, folder: Path = PRETRAINED) -> nnx.Module:
+def load_pretrained(name: str, folder: str | Path = PRETRAINED) -> nnx.Module:
     """The trained network of the family `name`: images (B, 28, 28, 1) float in [0, 1], ink 1 -> logits (B, 10).
 
     Trained on MNIST's training file; `folder`/NAME/result.json says how. In evaluation mode, float32.
@@ -50,6 +53,7 @@ def load_pretrained(name: str, folder: Path = PRETRAINED) -> nnx.Module:
     Raises:
         ValueError: no such network is there, or its files are damaged.
     """
+    folder = Path(folder)
     home = folder / name
     if not (home / "config.json").is_file():
         known = ", ".join(sorted(path.parent.name for path in folder.glob("*/config.json"))) or "none"

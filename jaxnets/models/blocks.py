@@ -91,6 +91,10 @@ class Conv(nnx.Module):
         self.stride, self.padding, self.dtype = stride, padding, dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        channels = self.kernel.shape[2]
+        if x.ndim != 4 or x.shape[-1] != channels or not jnp.issubdtype(x.dtype, jnp.floating):
+            # Whole numbers would be computed with in whole numbers, kernels too: chance level, without a word.
+            raise TypeError(f"{x.dtype}{list(x.shape)}: give floats (B, H, W, {channels}), images in [0, 1]")
         dtype = self.dtype or x.dtype
         padding = self.padding if min(x.shape[1:3]) > self.kernel.shape[0] else "SAME"
         return convolve(x.astype(dtype), self.kernel[...].astype(dtype), stride=self.stride, padding=padding)
