@@ -16,12 +16,16 @@ from typing import NamedTuple
 from experiments import console
 from experiments.console import Level, live_line
 from experiments.ending import LOST, PULSE, Stopped, deferred, leash, leave, received
-from experiments.launch import GRACE, end
+from experiments.launch import GRACE, Pulses, end, stalled
 from experiments.options import Job, Options
 
 LONG = 500_000
 """Images, all epochs counted. On two cores, a core each brought 1.1 to 1.2 times the images of one network after the
 other on both; with fewer images than these, starting and compiling side by side costs that again."""
+
+
+STALL = 300
+"""Seconds without a training step after which a process is lost."""
 
 
 class Share(NamedTuple):
@@ -60,6 +64,7 @@ def train_apart(job: Job, options: Options, networks: list[Path]) -> None:
     save where they are, and this one ends with the same code."""
     waiting, free = [network for network in networks if not network.is_dir()], shares(job, len(networks))
     workers: list[Worker] = []
+    seen: Pulses = {}
     if not waiting:
         return
     with tempfile.TemporaryDirectory() as pulses, deferred(), live_line() as show, leash() as stdin:
@@ -73,6 +78,7 @@ def train_apart(job: Job, options: Options, networks: list[Path]) -> None:
                     workers.remove(worker)
                     free.append(worker.share)
                     refuse_lost(worker)
+                refuse_stalled(stalled(Path(pulses), seen, STALL))
                 show(describe(workers, len(waiting), Path(pulses)))
         finally:
             end([worker.process for worker in workers], grace=GRACE)
@@ -135,6 +141,11 @@ def refuse_lost(worker: Worker) -> None:
         raise Stopped(code - 128)
     if code:
         leave(code, "")
+
+
+def refuse_stalled(name: str | None) -> None:
+    if name is not None:
+        leave(LOST, f"error: {name} has not finished a step for {STALL} s. Fix: start the same again.")
 
 
 def describe(workers: list[Worker], waiting: int, pulses: Path) -> str:

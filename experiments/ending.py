@@ -1,5 +1,6 @@
 """How a program ends: a line on stderr that says what to do, and an exit code for schedulers; README has the codes."""
 
+import errno
 import os
 import shlex
 import signal
@@ -11,11 +12,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from jaxnets.errors import DivergedError, InputError
+from jaxnets.errors import DivergedError, InputError, printable
 
 LOST = 75
 PULSE = "JAXNETS_PULSE"
 """Names the file into which a process writes at every step how far it is, where another one started it and watches."""
+
+SURROUNDINGS = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "EACCES", "EPERM", "EMFILE", "ENFILE", "ENAMETOOLONG", "ENOEXEC")
+}
+"""Errors of a disk that is full or broken, of a file or folder that is closed to us, of too many open ones."""
 
 received: list[int] = []
 """Signals to end, so far; the first waits for the end of a training step, see `deferred`."""
@@ -92,6 +99,11 @@ def in_one_line(*, resumes: bool) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in SURROUNDINGS:
+            if error.filename is None:  # what is written to, stdout for one, is not tried again in the end
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            place = printable(str(error.filename or "a file or the output"))
+            leave(2, f"error: {place}: {error.strerror}. Fix: see to it, then start the same again.")
         if not alone and type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError"):
             leave(
                 LOST, f"error: another process is gone ({' '.join(str(error).split())[:80]} ...). Fix: start all again."

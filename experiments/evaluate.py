@@ -1,6 +1,7 @@
 """Says how good trained networks and their ensemble are, those of a job or any others: a table, report.json, and a page
 and pictures of what they have wrong. Test labels are read here alone."""
 
+import hashlib
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,7 +13,7 @@ import numpy as np
 
 from experiments.console import percent, result, say
 from experiments.failures import draw_failures, short_names
-from experiments.options import Job, ScoreOptions, open_job, run, start_jax, writable_file
+from experiments.options import MANY, Job, ScoreOptions, open_job, run, start_jax, writable_file
 from experiments.origin import clocked, command, versions
 from experiments.predict import read_log_probs
 from experiments.scores import Answers, check_rows, describe_members, ensemble_tests, show, summarise
@@ -20,7 +21,7 @@ from jaxnets import data
 from jaxnets.errors import InputError
 from jaxnets.files import read_json, write_json
 from jaxnets.rows import FILE, was_trained_on
-from jaxnets.seal import check, identity
+from jaxnets.seal import check, identity, own_sum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +60,19 @@ def evaluate(
         "seed": job.seed,
         "train_rows": len(job.train_rows),
         "pseudo_labels": read_json(pseudo_path) if pseudo_path.is_file() else None,
-        "made_from": identity(ensemble),
+        "made_from": origin(ensemble, test_labels, allowed=allowed),
     }
     with clocked(job.out, "evaluate"):
         report = report_of(answers, facts, summary, job.digits.x_test, job.devices, job.out)
     report |= start()
     leave_report(job.out, report, answers, job.digits, job.valid_rows, job.preset.selection)
     return report
+
+
+def origin(ensemble: Path, test_labels: np.ndarray | None, *, allowed: bool) -> dict[str, Any]:
+    """What a report follows from."""
+    labels = None if test_labels is None else hashlib.sha256(test_labels.tobytes()).hexdigest()
+    return {"ensemble": identity(ensemble), "test_labels": labels, "allow_trained_rows": allowed}
 
 
 def report_of(
@@ -96,7 +103,15 @@ def leave_report(out: Path, report: dict[str, Any], *material: Any) -> None:
     from experiments.report import write_report
 
     write_report(out, report, *material)
-    write_json(out / "report.json", report)
+    write_json(out / "report.json", report | {"sha256": own_sum(report)})
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """InputError where it is missing or was changed after it was written."""
+    report = read_json(path)
+    if report.pop("sha256", None) != own_sum(report):
+        raise InputError(path, "was changed after it was written", "delete it, and have it made anew")
+    return report
 
 
 def evaluate_runs(options: EvaluateOptions, out: Path, begin: float) -> dict[str, Any]:
@@ -192,7 +207,7 @@ def main(options: EvaluateOptions) -> None:
             path = job.out / "report.json"
             before: dict[str, Any] = {}
             with suppress(InputError):  # of a report that is missing or damaged
-                before = read_json(path)
+                before = read_report(path)
 
             def start() -> dict[str, Any]:  # the pipeline's, if it was that which made the job
                 return {name: before.get(name, ours) for name, ours in how_it_began(begin, resumed=True).items()}
@@ -200,8 +215,8 @@ def main(options: EvaluateOptions) -> None:
             report = evaluate(job, test_labels, start, allowed=options.allow_trained_rows)
         conclude(report, job.out / "report.json", job.out / "report.html")
         return
-    if options.views < 1:
-        raise InputError("--views", f"is {options.views}", "give a whole number of at least 1")
+    if not 1 <= options.views <= MANY:
+        raise InputError("--views", f"is {options.views}", f"give a whole number from 1 to {MANY}")
     out = options.out or Path("checkpoints") / ("pretrained-evaluated" if options.pretrained else "runs-evaluated")
     conclude(evaluate_runs(options, out, begin), out / "report.json", out / "report.html")
 

@@ -24,6 +24,10 @@ GRACE = 30.0
 """Seconds that a process has for its last save when all are to stop."""
 
 
+Pulses = dict[str, tuple[int, float]]
+"""By process: when its pulse changed, in nanoseconds of the system's clock, and when that was seen, of ours."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LaunchOptions:
     processes: int = 2
@@ -53,9 +57,11 @@ def start(options: LaunchOptions, command: list[str], stdin: int, folder: Path) 
 def watch(workers: list[subprocess.Popen[bytes]], folder: Path, stall: float) -> tuple[int, str]:
     """-> an exit code and why, as soon as one of the workers ends otherwise than well, or stands still, or this process
     is told to stop; 0 once all have ended well."""
+    seen: Pulses = {}
     begun = False
     while not received:
-        begun = begun or any(folder.iterdir())
+        stands = stalled(folder, seen, stall)
+        begun = begun or bool(seen)
         codes = [worker.poll() for worker in workers]
         ended = [(code in (1, LOST), number, code) for number, code in enumerate(codes) if code]
         if ended:  # one that ended with 1 or 75 may have done so because it lost another
@@ -65,15 +71,25 @@ def watch(workers: list[subprocess.Popen[bytes]], folder: Path, stall: float) ->
             return (code if own else LOST), f"process {number} ended with {told}"
         if codes == [0] * len(workers):
             return 0, ""
-        # Where one stands still the others soon wait for it: theirs are the younger pulses.
-        pulses = []
-        for path in folder.iterdir():
-            with suppress(FileNotFoundError):  # of one that has just finished its training
-                pulses.append((path.stat().st_mtime, path.name))
-        if pulses and time.time() - min(pulses)[0] > stall:
-            return LOST, f"process {min(pulses)[1]} has not finished a step for {stall:.0f} s"
+        if stands is not None:
+            return LOST, f"process {stands} has not finished a step for {stall:.0f} s"
         time.sleep(0.1)
     return 128 + received[0], "told to stop"
+
+
+def stalled(folder: Path, seen: Pulses, limit: float) -> str | None:
+    """-> the process whose pulse, a file in `folder`, has not changed for `limit` seconds since it was first `seen` so,
+    by a clock that does not jump and stands still while the machine sleeps."""
+    now, found = time.monotonic(), {}
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # of one that has just finished its training
+            changed, before = path.stat().st_mtime_ns, seen.get(path.name, (0, 0.0))
+            found[path.name] = before if changed == before[0] else (changed, now)
+    seen.clear()
+    seen.update(found)
+    # Where one stands still the others soon wait for it: theirs are the younger pulses.
+    still = [(changed, name) for name, (changed, since) in found.items() if now - since > limit]
+    return min(still)[1] if still else None
 
 
 def end(workers: list[subprocess.Popen[bytes]], *, grace: float) -> None:
@@ -109,7 +125,10 @@ def main(options: LaunchOptions, command: list[str]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: received.append(number))
     with tempfile.TemporaryDirectory() as folder, deferred(), leash() as stdin:
-        workers = start(options, command, stdin, Path(folder))
+        try:
+            workers = start(options, command, stdin, Path(folder))
+        except OSError as error:
+            raise InputError(command[0], f"cannot be started ({error.strerror})", "name a program") from error
         try:
             code, why = watch(workers, Path(folder), options.stall)
         finally:

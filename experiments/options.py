@@ -23,6 +23,10 @@ from jaxnets.errors import InputError
 from jaxnets.files import read_json, write_json
 from jaxnets.lock import locked
 
+MANY = 1000
+"""Seeds, or views: more would be a slip of the pen."""
+RESULTS = ("submission.csv", "report.json", "report.html")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LogOptions:
@@ -117,8 +121,8 @@ def open_job(
     """Reads the data, finds the devices, claims the output folder, and says on one line what will run where. Where it
     is to be `alone`, no other job may write to the folder meanwhile. Nothing is written where `check` raises, or where
     there is no job in the folder and this one does not begin one."""
-    if not 0 <= options.seed < 2**31:
-        raise InputError("--seed", f"is {options.seed}", "give a whole number from 0 to 2**31 - 1")
+    if not 0 <= options.seed < 2**31 - MANY:
+        raise InputError("--seed", f"is {options.seed}", f"give a whole number from 0 to {2**31 - MANY - 1}")
     check_events(wanted=options.tensorboard)
     digits = data.load(options.data, options.data_path)._replace(y_test=None)
     start_jax(options)
@@ -154,8 +158,8 @@ def chosen_preset(options: Options, default: str) -> Preset:
     """The preset of that name, or the default where it is auto, with what the command line changes in it."""
     preset = recipes.preset(default if options.preset == "auto" else options.preset)
     if options.seeds is not None:
-        if options.seeds < 1:
-            raise InputError("--seeds", f"is {options.seeds}", "give a whole number of at least 1")
+        if not 1 <= options.seeds <= MANY:
+            raise InputError("--seeds", f"is {options.seeds}", f"give a whole number from 1 to {MANY}")
         preset = replace(preset, seeds=options.seeds)
     if options.students is not None:
         for family in options.students:
@@ -172,18 +176,24 @@ def same_for_all(preset: Preset) -> dict[str, Any]:
 def claim(out: Path, settings: dict[str, Any], *, resume: bool = True) -> None:
     """Marks `out` as made with `settings`; InputError if it was made with others: two runs must not mix."""
     path = out / "job.json"
-    if os.path.lexists(path):
-        job = read_json(path, "give another --out")
-        different = [name for name, value in settings.items() if job.get(name) != value]
-        if different:
-            fix = "give another --out, or the same options as then"
-            raise InputError(path, f"the results there were made with another {' and '.join(different)}", fix)
-        if not resume:
-            raise InputError(out, "was used before", "give another --out, or leave out --no-resume to go on with it")
-        return
-    if any(entry.is_dir() for entry in os.scandir(out)):  # somebody's home, or the repository
-        raise InputError(out, "holds folders, but no job.json", "give another --out, or a folder that is empty")
-    write_json(path, settings)
+    if not os.path.lexists(path):
+        others = [entry.name for entry in os.scandir(out) if entry.is_dir() or entry.name in RESULTS]
+        try:
+            if others:  # somebody's home, or the repository
+                problem = f"holds {others[0]!r:.60}, but no job.json"
+                raise InputError(out, problem, "give another --out, or an empty folder")
+            write_json(path, settings, new=True)
+            return
+        except InputError:
+            if not os.path.lexists(path):  # else somebody has begun it at this very moment
+                raise
+    job = read_json(path, "give another --out")
+    different = [name for name, value in settings.items() if job.get(name) != value]
+    if different:
+        fix = "give another --out, or the same options as then"
+        raise InputError(path, f"the results there were made with another {' and '.join(different)}", fix)
+    if not resume:
+        raise InputError(out, "was used before", "give another --out, or leave out --no-resume to go on with it")
 
 
 def writable(folder: Path) -> None:
@@ -211,9 +221,9 @@ def start_jax(options: Options) -> None:
         from experiments.together import join
 
         join(options.coordinator, options.processes, options.process_id)
-    if options.compilation_cache:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(home / "jaxnets" / "xla"))
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if options.compilation_cache and not home.startswith("~"):  # of an account without a home
+        jax.config.update("jax_compilation_cache_dir", f"{home}/jaxnets/xla")
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 

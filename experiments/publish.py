@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from experiments.console import say
+from experiments.evaluate import read_report
 from experiments.options import run
 from jaxnets.errors import InputError, brief
 from jaxnets.files import read_json, write_json
 from jaxnets.rows import FILE
-from jaxnets.seal import identity, sealed_folder
+from jaxnets.seal import check, identity, sealed_folder
 from scratch.weights import load_params, save_params
 
 
@@ -80,7 +81,8 @@ def read_reports(jobs: tuple[Path, ...]) -> list[dict[str, Any]]:
     for job in jobs:
         if not (job / "report.json").is_file():
             raise InputError(job, "holds no report.json", "name the folder of a finished pipeline")
-        reports.append(read_json(job / "report.json"))
+        reports.append(read_report(job / "report.json"))
+        check_members(job, reports[-1])
         settings.append(read_json(job / "job.json") | {"seed": None})
         if settings[-1] != settings[0]:
             raise InputError(job, f"was made with other settings than {jobs[0]}", "publish it by itself")
@@ -90,6 +92,17 @@ def read_reports(jobs: tuple[Path, ...]) -> list[dict[str, Any]]:
     if len({(member["family"], member["seed"], member["student"]) for member in members}) < len(members):
         raise InputError("--jobs", "hold the same network twice", "name each job once, with a seed of its own")
     return reports
+
+
+def check_members(job: Path, report: dict[str, Any]) -> None:
+    """InputError where the report is not of the networks that are there."""
+    fix = "run the pipeline again"
+    check(job / "ensemble")
+    if report["made_from"]["ensemble"] != identity(job / "ensemble"):
+        raise InputError(job / "report.json", "is of another ensemble", fix)
+    for name in report["ensemble"]["members"]:
+        if check(job / "predictions" / name)["network"] != identity(job / "members" / name):
+            raise InputError(job / "members" / name, "is not the network that was scored", fix)
 
 
 def claim_absent(folder: Path) -> None:

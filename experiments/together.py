@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from experiments import ending
@@ -71,8 +71,13 @@ def pulsing() -> Iterator[Callable[[str], object]]:
     """Yields what tells the process that started this one, if it watches, how far this one is; only meanwhile must it
     go on."""
     path = os.environ.get(PULSE)
+
+    def tell(text: str) -> None:
+        with suppress(OSError):  # its place may have been cleaned away: no reason to end a training
+            Path(path or os.devnull).write_text(text)
+
     try:
-        yield Path(path).write_text if path else (lambda text: None)
+        yield tell
     finally:
         if path:
             Path(path).unlink(missing_ok=True)

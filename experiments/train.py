@@ -55,13 +55,17 @@ def train_member(job: Job, folder: Path, family: str, seed: int, *, pseudo_label
         examples = Examples(*(np.concatenate(pair) for pair in zip(examples, extra, strict=True)))
         facts |= {"pseudo_labels": len(extra.weights), "pseudo_labels_sha256": sha256}
     config = RunConfig.of(job.preset.recipe(family), digits, **facts)
+    rows = hashlib.sha256(job.train_rows.astype(np.int64).tobytes()).hexdigest()
+    made_from = {"config": config.settings(), "train_rows": rows}
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     valid = Validation(digits.x_train[job.valid_rows], job.valid_labels())
     with locked(folder.with_name(f".{folder.name}.lock")) if leads() else nullcontext():
         if folder.is_dir():
-            if check(folder) != {"config": config.settings()}:
+            if ({"train_rows": made_from["train_rows"]} | check(folder)) != made_from:  # seals did not name them once
                 raise InputError(folder, "was trained with other settings or pseudo-labels", FIX)
             return
+        if unfinished.is_symlink():
+            raise InputError(unfinished, "is a link", "remove it")
         wanted = job.tensorboard and leads()
         events = event_file(job.out / "tensorboard" / folder.name, wanted=wanted)
         with training_line(folder.name) as show, events as write, pulsing() as pulse, deferred() as stopping:
@@ -78,7 +82,7 @@ def train_member(job: Job, folder: Path, family: str, seed: int, *, pseudo_label
             raise Stopped(signal.SIGTERM)
         if leads():
             write_rows(unfinished, digits.x_train[job.train_rows])
-            seal(unfinished, {"config": config.settings()})
+            seal(unfinished, made_from)
             os.rename(unfinished, folder)
 
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, brief
 
 Devices = Sequence[jax.Device]
 
@@ -20,7 +20,11 @@ AXIS = "data"
 def choose_devices(count: int | None) -> Devices:
     """The first `count` of all devices, of this process and of those that work with it; all unless a count is given.
     Every process has to take part, so several of them use all that there are."""
-    devices = jax.devices()
+    try:
+        devices = jax.devices()
+    except RuntimeError as error:
+        problem = f"there is no device of that kind ({brief(error)})"
+        raise InputError("JAX_PLATFORMS", problem, "unset it, or see to the device") from error
     if count is None:
         return devices
     if jax.process_count() > 1:

@@ -18,14 +18,24 @@ LIMIT = 1 << 24
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path, *, new: bool = False) -> Iterator[Path]:
     """Yields a path to write to; it becomes `path` when the block ends well, and vanishes when it does not. InputError
-    where the disk does not take it."""
+    where the disk does not take it, and, where it is to be `new`, if somebody else was quicker."""
     with writing(path), tidy(path) as draft:
         yield draft
         flush_to_disk(draft)
-        os.replace(draft, path)
+        put_new(draft, path) if new else os.replace(draft, path)
         flush_to_disk(path.parent)
+
+
+def put_new(draft: Path, path: Path) -> None:
+    """FileExistsError if `path` is there already."""
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        raise
+    except OSError:  # of a file system without links
+        os.replace(draft, path)
 
 
 @contextmanager
@@ -108,9 +118,9 @@ def flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, new: bool = False) -> None:
     """Writes `value` as indented JSON, whole or not at all."""
-    with atomic_file(path) as draft:
+    with atomic_file(path, new=new) as draft:
         draft.write_text(json.dumps(value, indent=2) + "\n")
 
 

@@ -1,8 +1,11 @@
 """On what the bits of a training depend beside its settings: versions, devices, processors, flags."""
 
+import hashlib
 import os
 import platform
+import re
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,7 +13,9 @@ import jax
 from jaxnets.devices import Devices
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
-FLAGS = ("XLA_FLAGS", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_DISABLE_MOST_OPTIMIZATIONS", "NVIDIA_TF32_OVERRIDE")
+FLAGS = re.compile("(JAX|XLA|NVIDIA_TF32)_")
+HARMLESS = re.compile("CACHE|PLATFORM|COORDINATOR|DEVICE_IDS|VISIBLE_DEVICES|PYTHON_CLIENT|TRACEBACK|LOG")
+"""Parts of the names of those variables that say where and beside what something is computed, not how."""
 
 
 def fingerprint(devices: Devices) -> dict[str, Any]:
@@ -22,8 +27,23 @@ def fingerprint(devices: Devices) -> dict[str, Any]:
         "devices": len(devices),
         "processes": jax.process_count(),
         "processors": processors(),
-        **{name: os.environ[name] for name in FLAGS if os.environ.get(name)},
+        **({"instructions": instructions()} if devices[0].platform == "cpu" else {}),
+        **{name: value for name, value in sorted(os.environ.items()) if value and is_flag(name)},
     }
+
+
+def is_flag(name: str) -> bool:
+    return bool(FLAGS.match(name)) and not HARMLESS.search(name)
+
+
+def instructions() -> str:
+    """A hash of the names of what this processor can do beyond its architecture's least: XLA compiles for all of it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return "unknown"
+    found = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return hashlib.sha256(" ".join(sorted(found.split())).encode()).hexdigest()[:12]
 
 
 def processors() -> int:

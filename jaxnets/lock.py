@@ -23,7 +23,9 @@ def locked(path: Path) -> Iterator[None]:
     while True:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("a+")
+            # Not by way of a link, which could lead to anybody's file.
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+            file = os.fdopen(descriptor, "a+", encoding="utf-8", errors="backslashreplace")
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -34,10 +36,11 @@ def locked(path: Path) -> Iterator[None]:
                 raise InputError(path.parent, f"is being written by {holder}", fix) from error
             if not is_still(path, file.fileno()):
                 continue
-            file.truncate(0)
-            began = time.strftime("%Y-%m-%d %H:%M:%S")
-            file.write(f"process {os.getpid()} on {socket.gethostname()} since {began}: {shlex.join(sys.argv)}\n")
-            file.flush()
+            with writing(path):
+                file.truncate(0)
+                began = time.strftime("%Y-%m-%d %H:%M:%S")
+                file.write(f"process {os.getpid()} on {socket.gethostname()} since {began}: {shlex.join(sys.argv)}\n")
+                file.flush()
             try:
                 yield
             finally:

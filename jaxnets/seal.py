@@ -44,7 +44,10 @@ def check(folder: Path) -> dict[str, Any]:
     Raises InputError, which names the first file that is missing, changed or too many, or the seal.
     """
     seal = read_seal(folder)
-    written, found = seal["files"], hash_files(folder)
+    try:
+        written, found = seal["files"], hash_files(folder)
+    except OSError as error:
+        raise InputError(error.filename or folder, f"cannot be read ({error.strerror})", FIX) from error
     for name in sorted(written.keys() | found.keys()):
         if written.get(name) != found.get(name):
             problem = "was changed after it was written" if name in written else "does not belong there"

@@ -54,3 +54,17 @@ def test_what_a_dead_holder_left_is_no_lock(tmp_path):
     with locked(tmp_path / ".lock"):
         assert str(os.getpid()) in (tmp_path / ".lock").read_text()
         assert "moon" not in (tmp_path / ".lock").read_text()
+
+
+def test_a_link_in_its_place_is_not_followed(tmp_path):
+    (tmp_path / "theirs").write_text("precious")
+    (tmp_path / ".lock").symlink_to(tmp_path / "theirs")
+    with pytest.raises(InputError, match=r"\.lock: cannot be written"), locked(tmp_path / ".lock"):
+        raise AssertionError
+    assert (tmp_path / "theirs").read_text() == "precious"
+
+
+def test_a_command_of_any_bytes_can_hold_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train", "--out", b"caf\xe9".decode(errors="surrogateescape")])
+    with locked(tmp_path / ".lock"):
+        assert "caf" in (tmp_path / ".lock").read_text()

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 
@@ -92,3 +93,14 @@ def test_identities_tell_folders_apart(sealed, tmp_path):
             (draft / "deep" / "b.bin").write_bytes(bytes(range(256)))
     assert identity(tmp_path / "same") == identity(sealed) != identity(tmp_path / "other")
     assert json.loads((sealed / "seal.json").read_text())["files"].keys() == {"a.txt", "deep/b.bin"}
+
+
+def test_what_the_disk_does_not_give_is_as_if_damaged(sealed, monkeypatch):
+    def broken(*arguments):
+        raise OSError(errno.EIO, "Input/output error", str(sealed / "a.txt"))
+
+    monkeypatch.setattr("hashlib.file_digest", broken)
+    with pytest.raises(InputError, match=r"a\.txt: cannot be read \(Input/output error\)"):
+        check(sealed)
+    with pytest.warns(UserWarning, match="cannot be read"):
+        assert not is_made(sealed, ORIGIN)

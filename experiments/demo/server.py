@@ -110,13 +110,16 @@ def to_json(answer: "Answer") -> dict[str, Any]:
 
 def make_app(predict: Callable[[np.ndarray], "Answer"], about: dict[str, Any], *, port: int) -> Starlette:
     """The page, what it tells `about` the networks, and POST /predict; predictions wait for each other."""
-    one_by_one = anyio.CapacityLimiter(1)
+    turn = anyio.Lock()
 
     async def answer(request: Request) -> Response:
         ink = await read(request)
         begin = time.perf_counter()
         try:
-            found = await anyio.to_thread.run_sync(predict, ink, limiter=one_by_one)
+            async with turn:
+                if await request.is_disconnected():  # while it waited
+                    raise ClientDisconnect
+                found = await anyio.to_thread.run_sync(predict, ink)
         except ValueError as error:
             raise HTTPException(400, str(error)) from error
         return JSONResponse(to_json(found) | {"milliseconds": 1000 * (time.perf_counter() - begin)})

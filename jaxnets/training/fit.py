@@ -95,6 +95,8 @@ def fit(
     now = fingerprint(devices)
     point = resume(folder, config, parts.start(config.seed), now, identical=identical)
     if len(point.history) == training.epochs:
+        if leads():
+            write_history(folder, point.history)  # a kill may have come between the last state and this
         return True
     if leads():
         checkpoint.check_room(folder, point.state, times=checkpoint.KEEP + 1)

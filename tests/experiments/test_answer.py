@@ -6,8 +6,9 @@ import pytest
 from matplotlib.image import imread, imsave
 from PIL import Image
 
-from experiments.answer import AnswerOptions, main, read_ink
+from experiments.answer import AnswerOptions, ask_scratch, main, read_ink
 from experiments.options import run
+from jaxnets.errors import InputError
 from jaxnets.models.weights import PRETRAINED
 from jaxnets.normalise import normalise
 
@@ -64,3 +65,14 @@ def test_what_shows_no_digit_is_refused_in_one_line(tmp_path, monkeypatch, capsy
     [line] = capsys.readouterr().err.splitlines()
     assert problem in line
     assert not (tmp_path / "checkpoints" / "answer.png").exists()
+
+
+def test_only_a_png_is_drawn(tmp_path):
+    with pytest.raises(InputError, match=r"a\.xyz: is no \.png"):
+        main(AnswerOptions(picture=tmp_path / "none", out=tmp_path / "a.xyz"))
+
+
+def test_the_published_network_in_numpy_is_asked_too(centred):
+    answer = ask_scratch(PRETRAINED / "scratch", centred[0][21])
+    assert (answer.argmax(), answer.shape) == (centred[1][21], (10,))
+    np.testing.assert_allclose(answer.sum(), 1, rtol=1e-5)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tyro
 
-from experiments.apart import Share, Worker, flags, is_quicker, only, refuse_lost, shares
+from experiments.apart import Share, Worker, flags, is_quicker, only, refuse_lost, refuse_stalled, shares
 from experiments.ending import Stopped
 from experiments.options import Options
 from jaxnets.recipes import preset as preset_of
@@ -103,6 +103,14 @@ def test_cores_are_shared_equally(monkeypatch, cores, networks, sizes):
     given = shares(SimpleNamespace(devices=jax.devices()[:1]), networks)
     assert [len(share.cores) for share in given] == sizes
     assert len(frozenset().union(*(share.cores for share in given))) == sum(sizes)
+
+
+def test_a_worker_that_stands_still_ends_the_program(capsys):
+    refuse_stalled(None)
+    with pytest.raises(SystemExit) as ended:
+        refuse_stalled("senet-0")
+    assert ended.value.code == 75
+    assert capsys.readouterr().err.startswith("error: senet-0 has not finished a step for ")
 
 
 CPU, GPU = (SimpleNamespace(platform=platform) for platform in ("cpu", "gpu"))

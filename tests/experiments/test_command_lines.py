@@ -1,5 +1,7 @@
+import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 
 import experiments
-from experiments import evaluate, pipeline, predict, train
+from experiments import evaluate, options, pipeline, predict, train
 from experiments.evaluate import EvaluateOptions
 from experiments.options import Options, chosen_preset, claim, open_job, run
 from experiments.train import TrainOptions
@@ -106,7 +108,7 @@ def test_an_unknown_preset_is_refused(refused, tmp_path):
         (evaluate.main, EvaluateOptions, [], "holds no trained network"),
         (train.main, TrainOptions, ["--family", "vgg"], "choose one of resnet"),
         (train.main, TrainOptions, ["--student"], "holds no trained network"),
-        (train.main, TrainOptions, ["--network-seed", "1"], "--network-seed: is 1. Fix: give 0 to 0"),
+        (train.main, TrainOptions, ["--network-seed", "1"], "--network-seed: is 1. Fix: give 0, or more --seeds"),
         (pipeline.main, pipeline.PipelineOptions, ["--out", "text.npz"], "cannot be written"),
     ],
 )
@@ -139,6 +141,33 @@ def test_a_job_is_claimed_again_with_the_same_settings_only(tmp_path):
 
 
 @pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.parametrize("name", ["thesis/", "members/", "submission.csv", "report.json"])
+def test_what_somebody_else_keeps_is_no_place_for_a_job(tmp_path, name):
+    (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).touch()
+    with pytest.raises(InputError, match=rf"holds '{name.rstrip('/')}', but no job.json"):
+        claim(tmp_path, {"seed": 0})
+    assert [path.name for path in tmp_path.iterdir()] == [name.rstrip("/")]
+
+
+def test_a_log_may_lie_there_already(tmp_path):
+    (tmp_path / "log").touch()
+    claim(tmp_path, {"seed": 0})
+
+
+@pytest.mark.parametrize(("seed", "words"), [(0, None), (1, "another seed")])
+def test_of_two_that_begin_at_once_the_slower_takes_what_is_there(tmp_path, monkeypatch, seed, words):
+    write = options.write_json
+
+    def late(path, value, *, new):
+        write(path, {"seed": 0})
+        write(path, value, new=new)
+
+    monkeypatch.setattr(options, "write_json", late)
+    with pytest.raises(InputError, match=words) if words else nullcontext():
+        claim(tmp_path, {"seed": seed})
+    assert json.loads((tmp_path / "job.json").read_text()) == {"seed": 0}
+
+
 def test_more_seeds_may_come_later(tmp_path):
     options = Options(preset="smoke", data="digits", out=tmp_path, compilation_cache=False)
     with open_job(options, begins=True) as job:

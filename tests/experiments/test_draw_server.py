@@ -164,3 +164,28 @@ def test_a_missing_extra_has_its_remedy(monkeypatch):
 def test_attacks_are_of_both_kinds():
     assert sum(CUT in allowed for _, allowed in ATTACKS.values()) >= 5
     assert len(ATTACKS) >= 31
+
+
+def test_nobody_waits_for_those_who_have_hung_up(monkeypatch):
+    asked, go_on = [], threading.Event()
+
+    def slow(ink):
+        asked.append(go_on.wait(60))
+        return predict(ink)
+
+    with server.listen(0) as listener:
+        number = listener.getsockname()[1]
+        running = server.make_server(server.make_app(slow, ABOUT, port=number))
+        thread = threading.Thread(target=running.run, args=([listener],))
+        thread.start()
+        request = post().replace(b"PORT", str(number).encode())
+        for _ in range(50):
+            with socket.create_connection(("127.0.0.1", number)) as impatient:
+                impatient.sendall(request)
+        with socket.create_connection(("127.0.0.1", number), timeout=60) as patient:
+            patient.sendall(request)
+            go_on.set()
+            assert patient.recv(12) == b"HTTP/1.1 200"
+        running.should_exit = True
+        thread.join()
+    assert len(asked) <= 3

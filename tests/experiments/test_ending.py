@@ -1,3 +1,4 @@
+import errno
 import signal
 import sys
 import warnings
@@ -35,6 +36,13 @@ def leave(error, **options):
         (DivergedError("senet: loss nan"), 3, "error: senet: loss nan. What was saved before is kept. Fix: a lower"),
         (Stopped(signal.SIGTERM), 143, "stopped: what was saved is kept; go on with\n"),
         (Stopped(signal.SIGINT), 130, "-m experiments.pipeline --out 'a folder'\n"),
+        (
+            OSError(errno.ENOSPC, "No space left", "a.lock"),
+            2,
+            "error: a.lock: No space left. Fix: see to it, then start",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", "a"), 2, "error: a: Permission denied. Fix: "),
+        (OSError(errno.EINVAL, "ours"), 1, "error: this should not have happened."),
         (ZeroDivisionError("ours"), 1, "error: this should not have happened. Fix: report it, with the lines above.\n"),
     ],
 )

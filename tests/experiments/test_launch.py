@@ -1,12 +1,14 @@
 import os
+import re
 import signal
+import socket
 import sys
 
 import jax
 import numpy as np
 import pytest
 
-from experiments.launch import GRACE
+from experiments.launch import GRACE, stalled
 from jaxnets.runs import open_run
 from jaxnets.training.checkpoint import steps
 from tests.experiments.processes import TRAIN, finish, gone, wait_for, workers_of
@@ -124,3 +126,51 @@ def test_what_cannot_be_launched_is_refused(start, command, words):
     code, _, stderr = finish(start(*command))
     assert (code, stderr.count("\n")) == (2, 1)
     assert words in stderr
+
+
+def test_what_cannot_begin_is_not_to_be_started_again(start):
+    code, _, stderr = finish(start(*launch(), "-m", "experiments.pipelin"))
+    assert code == 1
+    assert re.fullmatch(
+        "launch: process [01] ended with exit code 1, see above; all have ended", stderr.splitlines()[-1]
+    )
+
+
+def test_who_stands_still_is_told_by_a_clock_of_ones_own(tmp_path, monkeypatch):
+    now, seen = [0.0], {}
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    for name, changed in (("0", 5), ("1", 3)):  # the system's clock may say what it likes
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (changed, changed))
+    assert stalled(tmp_path, seen, 60) is None
+    now[0] = 59.0
+    assert stalled(tmp_path, seen, 60) is None
+    os.utime(tmp_path / "0", (1, 1))
+    now[0] = 61.0
+    assert stalled(tmp_path, seen, 60) == "1"
+    (tmp_path / "1").unlink()
+    assert stalled(tmp_path, seen, 60) is None
+    now[0] = 122.0
+    assert stalled(tmp_path, seen, 60) == "0"
+
+
+SLURM = {
+    "SLURM_JOB_ID": "1",
+    "SLURM_NTASKS": "1",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+    "SLURM_STEP_NODELIST": "a",
+}
+ASK = """
+import sys, jax
+from experiments.together import join
+join(sys.argv[1], 1, 0)
+print("visible", jax.config.values["jax_cuda_visible_devices"])
+"""
+
+
+def test_who_names_the_coordinator_sees_all_devices_under_slurm_too(start):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    code, stdout, stderr = finish(start("-c", ASK, address, **SLURM))
+    assert (code, stdout) == (0, "visible all\n"), stderr

@@ -140,3 +140,36 @@ def test_a_network_that_does_not_say_what_it_was_trained_on_is_not_scored(publis
     report = score([silent], allow_trained_rows=True)
     assert (report["valid_rows"], report["trained_rows_scored"]) == (0, None)
     assert report["members"][0]["valid_accuracy"] is report["ensemble"]["temperature"] is None
+
+
+@pytest.fixture
+def job(whole, tmp_path):
+    """A copy of the pipeline, to be spoilt."""
+    shutil.copytree(whole, tmp_path / "job")
+    return tmp_path / "job"
+
+
+def test_a_network_that_was_not_scored_is_not_published(job, tmp_path):
+    shutil.rmtree(job / "members" / "senet-0")
+    shutil.copytree(job / "members" / "resnet-0", job / "members" / "senet-0")
+    with pytest.raises(InputError, match="senet-0: is not the network that was scored"):
+        publish.main(publish.PublishOptions(jobs=(job,), out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_changed_report_is_not_published(job, tmp_path):
+    path = job / "report.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1', 1))
+    with pytest.raises(InputError, match=r"report.json: was changed after it was written"):
+        publish.main(publish.PublishOptions(jobs=(job,), out=tmp_path / "out"))
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_a_report_of_other_labels_is_made_anew(job, tmp_path):
+    digits = load("digits")
+    data, options = tmp_path / "data.npz", {"preset": "smoke", "out": job, "compilation_cache": False}
+    for labels in (digits.y_test, (digits.y_test + 1) % 10):
+        np.savez(data, x_train=digits.x_train, y_train=digits.y_train, x_test=digits.x_test, y_test=labels)
+        main(PipelineOptions(data=str(data), **options))
+        right = (read_submission(job / "submission.csv") == labels).mean()
+        assert json.loads((job / "report.json").read_text())["ensemble"]["test_accuracy"] == right

@@ -166,3 +166,17 @@ def test_weights_follow_from_the_seed():
     first, again, other = (tiny("wide_cnn", rngs=nnx.Rngs(seed)).stem.conv.kernel[...] for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (first != other).all()
+
+
+@families
+def test_what_are_no_images_for_it_is_refused(family, pictures):
+    net, images = network(family, in_channels=1, num_classes=10), pictures(3, 8, 8, 1)
+    for wrong in ((images * 255).astype(np.uint8), images > 0, images[..., 0], np.repeat(images, 3, axis=-1)):
+        with pytest.raises(TypeError, match=r"give floats \(B, H, W, 1\), images in \[0, 1\]"):
+            net.evaluate(*net.arrays, wrong)
+
+
+@pytest.mark.parametrize("sizes", [{"width": 0}, {"depth": -1}, {"num_classes": 0}])
+def test_sizes_start_at_one(sizes):
+    with pytest.raises(ValueError, match="give at least 1"):
+        create_model("resnet", **sizes)

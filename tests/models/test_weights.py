@@ -41,7 +41,7 @@ def test_weights_come_back_as_they_were(family, tmp_path):
 def test_a_published_network_answers_as_the_one_that_was_saved(model, published, pictures):
     images = pictures(3, 28, 28, 1)
     model.eval()
-    np.testing.assert_array_equal(load_pretrained("wide_cnn", published)(images), model(images))
+    np.testing.assert_array_equal(load_pretrained("wide_cnn", str(published))(images), model(images))
 
 
 def test_a_network_that_is_not_there_is_named_with_those_that_are(published):

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -131,6 +132,15 @@ def test_a_run_that_is_stopped_goes_on_from_that_very_step(train, whole, end, tm
         assert checkpoint.steps(tmp_path / "state")[-1] == stop + 1
     assert train(tmp_path)
     assert_same_run(end(tmp_path), end(whole))
+
+
+def test_a_kill_before_the_last_row_of_the_history_loses_none(train, whole, tmp_path):
+    folder = tmp_path / "killed"
+    shutil.copytree(whole, folder)
+    lines = (folder / "metrics.csv").read_text().splitlines(keepends=True)
+    (folder / "metrics.csv").write_text("".join(lines[:-1]))
+    assert train(folder)
+    assert read_history(folder) == read_history(whole)
 
 
 def test_a_finished_run_is_not_trained_again(train, whole):
