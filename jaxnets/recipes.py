@@ -62,7 +62,7 @@ def quick() -> Preset:
 
 
 def standard() -> Preset:
-    """Two CPU cores, an hour and a half: `python -m experiments.pipeline --preset standard`.
+    """Two CPU cores, an hour and ten minutes: `python -m experiments.pipeline --preset standard`.
 
     Networks half as wide again as those of `quick`, thirty epochs, and warps half as strong again, which so long a
     training can use; at ten epochs twice the rate made no difference any more.
