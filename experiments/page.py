@@ -30,7 +30,7 @@ def percent(value: float | None, digits: int = 2) -> str:
 
 
 def seconds(value: float) -> str:
-    """As people say it: 0.4 s, 12 s, 3 min 20 s, 1 h 58 min."""
+    """As people say it: 0.4 s, 12 s, 3 min 20 s, 1 h 59 min."""
     if value < 9.95:
         return f"{value:.1f} s"
     whole = round(value)
@@ -38,7 +38,8 @@ def seconds(value: float) -> str:
         return f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    hours, minutes = divmod(round(value / 60), 60)
+    return f"{hours} h {minutes} min"
 
 
 def png(image: np.ndarray) -> str:

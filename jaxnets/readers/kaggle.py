@@ -60,7 +60,7 @@ def find_files(path: Path | None, folder: Path) -> list[Path]:
             missing = TABLES[found.index(None)]
             raise InputError(place, f"has {files[0].name} but no {missing}", f"put {missing} beside it")
     where = "https://www.kaggle.com/competitions/digit-recognizer/data"
-    raise InputError(places[0], f"holds no {ARCHIVE}", f"download it from {where} and put it there")
+    raise InputError(places[0], f"holds no {ARCHIVE}, nor its tables", f"download it from {where} and put it there")
 
 
 def find_table(place: Path, name: str) -> Path | None:

@@ -206,7 +206,7 @@ def pixels(url):
     return (255 * image[..., :3]).round().astype(np.uint8)
 
 
-@pytest.mark.parametrize(("value", "said"), [(0.04, "0.0 s"), (200, "3 min 20 s"), (7139, "1 h 58 min")])
+@pytest.mark.parametrize(("value", "said"), [(0.04, "0.0 s"), (200, "3 min 20 s"), (7139, "1 h 59 min")])
 def test_seconds_are_said_as_people_say_them(value, said):
     assert seconds(value) == said
 
