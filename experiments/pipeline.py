@@ -40,9 +40,17 @@ def main(options: PipelineOptions) -> None:
         check_overlap(digits)
     with open_job(options, begins=True) as job:
         report = finish(job, options, digits.y_test, begin)
+    forget_programs()
     if report is None:
         return
     conclude(report, *(job.out / name for name in ("submission.csv", "report.json", "report.html")))
+
+
+def forget_programs() -> None:
+    """JAX keeps what it compiled, half a gigabyte a pipeline: many of them in one process would fill the memory."""
+    import jax
+
+    jax.clear_caches()
 
 
 def finish(job: Job, options: PipelineOptions, test_labels: np.ndarray | None, begin: float) -> dict[str, Any] | None:
