@@ -107,6 +107,13 @@ def claiming(shape, content=b""):
     return file.getvalue() + content
 
 
+class Nested(tuple):
+    """A shape whose text is too deep for Python's parser."""
+
+    def __repr__(self):
+        return f"({'-' * 9000}1,)"
+
+
 def whole():
     file = io.BytesIO()
     np.savez(file, **GOOD)
@@ -130,6 +137,7 @@ def flipped(content, at):
         (archive(**{"x_train.npy": claiming((1,), bytes(10**6))}), ["x_train", "claims", "(1,)"]),
         (archive(**{"x_train.npy": claiming((-1, -2), b"ab")}), ["x_train", "claims"]),
         (archive(**{"x_train.npy": claiming((2,), b"ab").replace(b"(2,)", b"(2,(")}), ["x_train", "damaged header"]),
+        (archive(**{"x_train.npy": claiming(Nested())}), ["x_train", "damaged header"]),
         (archive(**{"../x_train.npy": claiming((2,), b"ab")}), ["member with a path", "../x_train.npy"]),
     ],
 )

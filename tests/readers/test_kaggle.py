@@ -24,9 +24,9 @@ TRAIN = text(f"label,{PIXELS}", np.c_[Y_TRAIN, X_TRAIN])
 TEST = text(PIXELS, X_TEST)
 
 
-def zipped(train=TRAIN, test=TEST):
+def zipped(train=TRAIN, test=TEST, method=zipfile.ZIP_DEFLATED):
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(file, "w", method) as archive:
         archive.writestr("train.csv", train)
         archive.writestr("test.csv", test)
     return file.getvalue()
@@ -172,6 +172,15 @@ def test_wrong_test_table_and_zip_are_refused(tmp_path, refused):
     refused([str(path), "web page", "sign in"], load, "kaggle", path)
     path.write_bytes(TRAIN)
     refused([str(path), "not a zip", "train.csv and test.csv"], load, "kaggle", path)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_members_that_kaggle_does_not_pack_so_are_not_unpacked(tmp_path, refused, method):
+    path = tmp_path / "digit-recognizer.zip"
+    path.write_bytes(zipped(method=method))
+    refused([f"{path}/train.csv", "compressed in an unknown way"], load, "kaggle", path)
+    path.write_bytes(zipped(method=zipfile.ZIP_STORED))
+    check(load("kaggle", path))
 
 
 def test_members_beyond_the_limit_are_not_inflated(tmp_path, refused, monkeypatch):
