@@ -219,6 +219,40 @@ def test_stale_and_damaged_caches_are_replaced(folder):
         assert cache.read_bytes()[-100:] == good[-100:]
 
 
+@pytest.mark.parametrize("honest", [False, True], ids=["the old sum", "a sum of its own"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda kept: {"y_train": np.full(12, 77, np.uint8)},
+        lambda kept: {"x_train": kept["x_train"][:3]},
+        lambda kept: {"x_train": kept["x_train"][..., 0]},
+        lambda kept: {"x_test": kept["x_test"].astype(float)},
+        lambda kept: {"y_train": kept["y_train"][:, None]},
+        lambda kept: {"y_train": kept["y_train"][()].astype(str)},
+    ],
+)
+def test_a_cache_of_other_arrays_is_not_believed(folder, change, honest):
+    check(load("kaggle", folder))
+    cache = folder / kaggle.CACHE
+    good = cache.read_bytes()
+    with np.load(cache) as file:
+        kept = dict(file)
+    kept |= change(kept)
+    if honest:
+        kept["sha256"] = np.frombuffer(kaggle.digest(tuple(map(kept.get, ("x_train", "y_train", "x_test")))), np.uint8)
+    np.savez(cache, **kept)
+    check(load("kaggle", folder))
+    assert cache.read_bytes()[-100:] == good[-100:]
+
+
+def test_other_labels_of_the_same_kind_are_not_believed_either(folder):
+    check(load("kaggle", folder))
+    with np.load(folder / kaggle.CACHE) as file:
+        kept = dict(file)
+    np.savez(folder / kaggle.CACHE, **kept | {"y_train": kept["y_train"][::-1]})
+    check(load("kaggle", folder))
+
+
 def test_without_a_place_for_the_cache_there_is_none(folder, monkeypatch):
     def full(*_):
         raise OSError(30, "Read-only file system")
