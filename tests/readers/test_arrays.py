@@ -157,6 +157,15 @@ def test_missing_file(path, refused):
     refused([str(path), "No such file"], load, str(path))
 
 
+def test_numbers_of_rows_are_no_classes(path, refused):
+    rows = np.arange(2002)
+    images = np.zeros((2002, 8, 8), np.uint8)
+    np.savez(path, x_train=images, y_train=rows // 2, x_test=images[:1])
+    refused([f"{path}/y_train", "has 1,001 classes", "row numbers?"], load, str(path))
+    np.savez(path, x_train=images[2:], y_train=rows[2:] // 2 - 1, x_test=images[:1])
+    assert load(str(path)).num_classes == 1000
+
+
 def test_bundled_digits_are_split_once_and_for_all():
     digits = load("digits")
     assert digits.x_train.shape == (1438, 8, 8, 1)
