@@ -118,5 +118,5 @@ def write_cache(path: Path, key: bytes, arrays: Arrays) -> None:
     """Uncompressed: 55 MB for the real data, but compressing would take as long as reading the CSV again."""
     x_train, y_train, x_test = arrays
     with contextlib.suppress(InputError), atomic_file(path) as draft, draft.open("wb") as file:
-        sums = {"key": np.frombuffer(key, np.uint8), "sha256": np.frombuffer(digest(arrays), np.uint8)}
-        np.savez(file, **sums, x_train=x_train, y_train=y_train, x_test=x_test)
+        source, own = (np.frombuffer(sha256, np.uint8) for sha256 in (key, digest(arrays)))
+        np.savez(file, key=source, sha256=own, x_train=x_train, y_train=y_train, x_test=x_test)
