@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from experiments.console import live_line, percent, result, time_left
 from experiments.events import check_events, event_file
 from experiments.looks import Row, read_history, resume, save_look, write_history
-from experiments.options import LogOptions, claim, run
+from experiments.options import LogOptions, claim, run, writable
 from experiments.origin import command
 from experiments.scratch_report import draw, judge, read_trained, write_scratch_report
 from jaxnets import data
@@ -166,6 +166,7 @@ def main(options: ScratchOptions) -> None:
     rows = read_rows(digits, validate=options.validate)
     settings = fitted(RECIPES[options.recipe](), digits)
     out = options.out or Path("checkpoints") / default_name(options, digits)
+    writable(out)
     claim(out, {"recipe": to_json(settings), "data_sha256": data.digest(digits), "scored": rows.scored})
     for seed in range(options.seeds):
         train_seed(out, rows, settings, seed, tensorboard=options.tensorboard)
