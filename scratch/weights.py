@@ -10,7 +10,7 @@ import numpy as np
 from scratch.mlp import Params
 
 LIMIT = 1 << 28
-"""Bytes that a file of weights may unpack to: the widest recipe's take a twentieth."""
+"""Bytes that a file of weights may unpack to: the largest recipe's take a fiftieth."""
 
 
 def save_params(path: Path, params: Params) -> None:
