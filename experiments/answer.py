@@ -12,6 +12,7 @@ from experiments.options import run, writable_file
 from jaxnets.errors import InputError, brief
 from jaxnets.files import read_json
 from jaxnets.readers.bounded import read_bytes
+from jaxnets.seal import check
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 """No others: some of what Pillow reads, it has other programs read."""
@@ -64,6 +65,8 @@ def ask_scratch(folder: Path, image: np.ndarray) -> np.ndarray:
     from scratch.train import Settings, predict
     from scratch.weights import load_params
 
+    if (folder / "seed-0").is_dir():
+        check(folder / "seed-0")
     try:
         if (folder / "settings.json").is_file():
             params, settings = load_scratch(folder)

@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.console import say
 from experiments.evaluate import read_report
+from experiments.looks import check_origin
 from experiments.options import run
 from jaxnets.errors import InputError, brief
 from jaxnets.files import read_json, write_json
@@ -46,12 +47,21 @@ def publish_scratch(source: Path, target: Path) -> None:
     claim_absent(target)
     if not (source / "report.json").is_file():
         raise InputError(source, "holds no report.json", "name the folder of a finished experiments.train_scratch")
-    report, seed = read_json(source / "report.json"), source / "seed-0"
-    with sealed_folder(target, read_json(source / "job.json")) as draft:
+    seed = source / "seed-0"
+    if not seed.is_dir():
+        raise InputError(source, "holds no seed-0", "name the folder of a finished experiments.train_scratch")
+    report, job = read_json(source / "report.json"), read_json(source / "job.json")
+    check_origin(seed, job | {"seed": 0})
+    try:
+        settings = report.pop("settings")
+        command = f"python -m experiments.train_scratch --recipe {report['recipe']} --seeds {report['seeds']}"
+    except KeyError as error:
+        problem = f"is damaged (it has no {brief(error)})"
+        raise InputError(source / "report.json", problem, "run experiments.train_scratch again") from error
+    with sealed_folder(target, job) as draft:
         save_params(draft / "weights.npz", load_params(seed / "weights.npz"))
         shutil.copyfile(seed / "metrics.csv", draft / "metrics.csv")
-        write_json(draft / "settings.json", report.pop("settings"))
-        command = f"python -m experiments.train_scratch --recipe {report['recipe']} --seeds {report['seeds']}"
+        write_json(draft / "settings.json", settings)
         write_json(draft / "result.json", {"command": command} | report)
 
 

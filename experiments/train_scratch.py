@@ -5,21 +5,22 @@ import time
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from experiments.console import live_line, percent, result, time_left
 from experiments.events import check_events, event_file
-from experiments.looks import Row, read_history, resume, save_look, write_history
-from experiments.options import LogOptions, claim, run
+from experiments.looks import Row, check_origin, read_history, resume, save_look, write_history
+from experiments.options import LogOptions, claim, run, writable
 from experiments.origin import command
 from experiments.scratch_report import draw, judge, read_trained, write_scratch_report
 from jaxnets import data
 from jaxnets.config import to_json
-from jaxnets.errors import InputError
-from jaxnets.files import atomic_folder, remove, write_json
+from jaxnets.errors import DivergedError, InputError
+from jaxnets.files import remove, write_json
+from jaxnets.seal import sealed_folder
 from scratch.recipes import RECIPES
 from scratch.train import Settings, State, accuracy, fit, predict
 from scratch.weights import save_params
@@ -29,6 +30,9 @@ LOOKS = 25
 
 SAVE_SECONDS = 10
 """At most so much work is lost, and a look, when a training is killed; training that is over sooner is never saved."""
+
+MOST = 50_000_000
+"""Weights of a network: a file of more would not be read again, see `scratch.weights`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,16 +80,26 @@ def fitted(settings: Settings, digits: data.Digits) -> Settings:
     """The recipe for pictures of this size and this number of classes."""
     _, height, width, _ = digits.x_train.shape
     widths = (height * width, *settings.widths[1:-1], digits.num_classes)
+    if weights(widths) > MOST:
+        problem = f"has images of {height} x {width}, which take more than {MOST:,} weights"
+        raise InputError(f"data {digits.name}", problem, "bring smaller ones, or another --recipe")
     strength = settings.deformation and settings.deformation.scaled_to(max(height, width))
     return replace(settings, widths=widths, deformation=strength)
 
 
-def train_seed(out: Path, rows: Rows, settings: Settings, seed: int, *, tensorboard: bool = False) -> None:
-    """Leaves a trained network in `out`/seed-N, which is complete or absent; its last look lies in a hidden folder."""
+def train_seed(
+    out: Path, rows: Rows, settings: Settings, seed: int, origin: dict[str, Any], *, tensorboard: bool = False
+) -> None:
+    """Leaves a trained network in `out`/seed-N, which is sealed or absent; its last looks lie in a hidden folder.
+
+    Raises InputError where the folder is damaged, or of another `origin`, what the job says of itself; DivergedError
+    where the network's answers are not finite.
+    """
     folder, unfinished = out / f"seed-{seed}", out / f".seed-{seed}.unfinished"
+    made_from = origin | {"seed": seed}
     if folder.is_dir():
-        return
-    last, history = resume(unfinished)
+        return check_origin(folder, made_from)
+    last, history = resume(unfinished, made_from)
     saved = history[-1]["seconds"] if history else 0.0
     begin = time.perf_counter() - saved
     events = event_file(out / "tensorboard" / folder.name, wanted=tensorboard)
@@ -97,21 +111,27 @@ def train_seed(out: Path, rows: Rows, settings: Settings, seed: int, *, tensorbo
                 history.append(score(state, loss, rows, settings) | {"seconds": time.perf_counter() - begin})
                 write(history[-1])
             if look and history[-1]["seconds"] - saved > SAVE_SECONDS:
-                save_look(unfinished, state, history)
+                save_look(unfinished, state, history, made_from)
                 saved = history[-1]["seconds"]
             show(describe(folder.name, settings, rows, state.epoch, history, time.perf_counter() - begin), keep=look)
     assert last is not None
-    with atomic_folder(folder) as draft:
+    log_probs = predict(last.params, rows.x_score, settings)
+    if not np.isfinite(log_probs).all():
+        raise DivergedError(f"{folder.name}: not all of its answers are finite")
+    with sealed_folder(folder, made_from) as draft:
         save_params(draft / "weights.npz", last.params)
         write_history(draft / "metrics.csv", history)
-        np.savez(draft / "log_probs.npz", log_probs=predict(last.params, rows.x_score, settings))
+        np.savez(draft / "log_probs.npz", log_probs=log_probs)
     remove(unfinished)
 
 
 def threads(settings: Settings) -> int | None:
     """For BLAS: one where a thread beside it deforms the next batch, or where products are too small to be shared."""
-    weights = sum(inputs * outputs for inputs, outputs in pairwise(settings.widths))
-    return 1 if settings.deformation or weights < 100_000 else None
+    return 1 if settings.deformation or weights(settings.widths) < 100_000 else None
+
+
+def weights(widths: tuple[int, ...]) -> int:
+    return sum(inputs * outputs for inputs, outputs in pairwise(widths))
 
 
 def score(state: State, loss: float, rows: Rows, settings: Settings) -> Row:
@@ -166,19 +186,16 @@ def main(options: ScratchOptions) -> None:
     rows = read_rows(digits, validate=options.validate)
     settings = fitted(RECIPES[options.recipe](), digits)
     out = options.out or Path("checkpoints") / default_name(options, digits)
-    claim(out, {"recipe": to_json(settings), "data_sha256": data.digest(digits), "scored": rows.scored})
-    for seed in range(options.seeds):
-        train_seed(out, rows, settings, seed, tensorboard=options.tensorboard)
+    origin = {"recipe": to_json(settings), "data_sha256": data.digest(digits), "scored": rows.scored}
+    writable(out)
+    claim(out, origin)
     seeds = options.seeds
     while (out / f"seed-{seeds}").is_dir():  # an earlier start trained more: the report forgets none
         seeds += 1
-    try:
-        summary = summarise(out, options.recipe, settings, rows, seeds)
-        trained = read_trained(out, rows.x_train.shape[1:], seeds)
-    except (OSError, ValueError, IndexError, KeyError) as error:
-        raise InputError(
-            out, f"holds a damaged seed-N ({error})", "delete it, and that training starts anew"
-        ) from error
+    for seed in range(seeds):
+        train_seed(out, rows, settings, seed, origin, tensorboard=options.tensorboard)
+    summary = summarise(out, options.recipe, settings, rows, seeds)
+    trained = read_trained(out, rows.x_train.shape[1:], seeds)
     kind = "validation" if options.validate else "test"
     judged = judge(kind, digits.name, rows.x_score, rows.y_score, rows.places, trained.log_probs)
     draw(out, judged, trained)

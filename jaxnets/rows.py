@@ -2,14 +2,19 @@
 digits are in part other sets' training rows."""
 
 import hashlib
+import io
 from pathlib import Path
 
 import numpy as np
 
 from jaxnets.errors import InputError, brief
 from jaxnets.files import atomic_file
+from jaxnets.readers.bounded import read_bytes
 
 FILE = "train_rows.npy"
+AGAIN = "train this run again, or fetch it again"
+LIMIT = 1 << 28
+"""Bytes of such a file: 33 million images."""
 
 
 def hash_rows(images: np.ndarray) -> np.ndarray:
@@ -27,14 +32,15 @@ def write_rows(folder: Path, images: np.ndarray) -> None:
 def was_trained_on(folder: Path, images: np.ndarray) -> np.ndarray:
     """images (N, ...) uint8 -> (N,) whether the run in `folder` was trained on them. InputError if it does not say."""
     path = folder / FILE
+    if not path.exists():
+        problem = "does not say which images it was trained on"
+        raise InputError(folder, problem, "train it again, or give --allow-trained-rows")
     try:
-        with path.open("rb") as file:
-            known = np.load(file, allow_pickle=False)
+        known = np.load(io.BytesIO(read_bytes(path, limit=LIMIT)), allow_pickle=False)
         if known.dtype != np.uint64:
             raise ValueError(f"hashes of type {known.dtype}")
-    except FileNotFoundError as error:
-        problem = "does not say which images it was trained on"
-        raise InputError(folder, problem, "train it again, or give --allow-trained-rows") from error
+    except InputError as error:
+        raise InputError(path, error.problem, AGAIN) from error
     except Exception as error:  # NumPy has a dozen kinds for a damaged file
-        raise InputError(path, f"is damaged ({brief(error)})", "train this run again, or fetch it again") from error
+        raise InputError(path, f"is damaged ({brief(error)})", AGAIN) from error
     return np.isin(hash_rows(images), known)

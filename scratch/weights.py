@@ -9,6 +9,9 @@ import numpy as np
 
 from scratch.mlp import Params
 
+LIMIT = 1 << 28
+"""Bytes that a file of weights may unpack to: the largest recipe's take a fiftieth."""
+
 
 def save_params(path: Path, params: Params) -> None:
     """Writes `path` whole or not at all: beside its place first, then renamed."""
@@ -29,9 +32,12 @@ def load_params(path: Path) -> Params:
     with open(path, "rb") as file:
         try:
             with np.load(file, allow_pickle=False) as archive:
-                arrays = {name: np.asarray(archive[name]) for name in archive}
+                size = sum(member.file_size for member in archive.zip.infolist())
+                arrays = {name: np.asarray(archive[name]) for name in archive} if size <= LIMIT else {}
         except Exception as error:  # NumPy, zipfile, zlib and Python's parser each have their own for a damaged file
             raise ValueError(f"{path}: is not a file of weights ({type(error).__name__})") from error
+    if size > LIMIT:
+        raise ValueError(f"{path}: unpacks to {size:,} bytes, more than {LIMIT:,}")
     names = [(f"w{layer}", f"b{layer}") for layer in range(len(arrays) // 2)]
     if not arrays or set(arrays) != {name for pair in names for name in pair}:
         raise ValueError(f"{path}: holds the arrays {sorted(arrays)}, not w0, b0, w1, b1, ...")

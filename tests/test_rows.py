@@ -1,7 +1,9 @@
+import os
+
 import numpy as np
 import pytest
 
-from jaxnets import data
+from jaxnets import data, rows
 from jaxnets.errors import InputError
 from jaxnets.rows import hash_rows, was_trained_on, write_rows
 
@@ -40,6 +42,18 @@ def test_damaged_hashes_are_told_by_their_file(images, tmp_path, content):
     path = tmp_path / "train_rows.npy"
     np.save(path, np.zeros(3)) if content == "floats" else path.write_bytes(content)
     with pytest.raises(InputError, match=r"train_rows.npy: is damaged"):
+        was_trained_on(tmp_path, images)
+
+
+@pytest.mark.timeout(20)
+def test_hashes_that_never_end_are_not_read(images, tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "train_rows.npy")
+    with pytest.raises(InputError, match=r"train_rows.npy: is a pipe or a device"):
+        was_trained_on(tmp_path, images)
+    (tmp_path / "train_rows.npy").unlink()
+    write_rows(tmp_path, images)
+    monkeypatch.setattr(rows, "LIMIT", 128 + 8 * len(images) - 1)
+    with pytest.raises(InputError, match=r"train_rows.npy: is larger than 447 bytes"):
         was_trained_on(tmp_path, images)
 
 

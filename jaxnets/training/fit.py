@@ -1,6 +1,7 @@
 """Examples -> a trained run, one epoch after the other, each saved: ended anywhere, it goes on to the same bits."""
 
 import csv
+import io
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,12 +18,15 @@ from jaxnets.files import atomic_file, write_json
 from jaxnets.fingerprint import differences, fingerprint
 from jaxnets.inference.ensemble import accuracy
 from jaxnets.inference.predict import make_predict
-from jaxnets.runs import RunConfig
+from jaxnets.readers.bounded import read_bytes
+from jaxnets.runs import AGAIN, RunConfig
 from jaxnets.training import checkpoint
 from jaxnets.training.assemble import Assembly, assemble
 from jaxnets.training.parallel import Done, Metrics, check_batch
 from jaxnets.training.step import Examples, TrainState
 
+LIMIT = 1 << 24
+"""Bytes of metrics.csv: a row takes a hundred and fifty."""
 Row = dict[str, float]
 
 
@@ -241,11 +245,12 @@ def read_history(folder: Path) -> list[Row]:
     """The rows of a run's metrics.csv, one an epoch; InputError where it has none or is damaged."""
     path = folder / "metrics.csv"
     try:
-        with path.open(newline="") as file:
-            history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        text = io.StringIO(read_bytes(path, limit=LIMIT).decode(), newline="")
+        history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(text)]
         if not history or not {"seconds", "compile_seconds", "images_per_second"} <= history[0].keys():
             raise ValueError("it holds no epochs")
         return history
-    except (OSError, ValueError, TypeError, csv.Error) as error:
-        problem = f"cannot be read ({brief(error)})"
-        raise InputError(path, problem, "train this run again, or fetch it again") from error
+    except InputError as error:
+        raise InputError(path, error.problem, AGAIN) from error
+    except (ValueError, TypeError, csv.Error) as error:
+        raise InputError(path, f"cannot be read ({brief(error)})", AGAIN) from error

@@ -8,10 +8,12 @@ import pytest
 from matplotlib.image import imread
 
 from experiments import publish, train_scratch
+from experiments.answer import ask_scratch
+from experiments.looks import resume, save_look
 from experiments.options import run
 from experiments.train_scratch import ScratchOptions, main
 from jaxnets import data
-from jaxnets.errors import InputError
+from jaxnets.errors import DivergedError, InputError
 from jaxnets.seal import check
 from scratch.mlp import init_params
 from scratch.recipes import RECIPES
@@ -78,15 +80,15 @@ def test_an_interrupted_training_ends_in_the_same_bits(tmp_path, monkeypatch, re
     monkeypatch.setattr(train_scratch, "SAVE_SECONDS", 0)
     save_look, cut = train_scratch.save_look, ScratchOptions(recipe=recipe, data="digits", out=tmp_path / "cut")
 
-    def stop_at_the_fourth(unfinished, state, history):
-        save_look(unfinished, state, history)
+    def stop_at_the_fourth(unfinished, state, *rest):
+        save_look(unfinished, state, *rest)
         if state.epoch == 4:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(train_scratch, "save_look", stop_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):
         main(cut)
-    assert [path.name for path in (tmp_path / "cut" / ".seed-0.unfinished").iterdir()] == ["epoch-4"]
+    assert {path.name for path in (tmp_path / "cut" / ".seed-0.unfinished").iterdir()} == {"epoch-3", "epoch-4"}
     monkeypatch.setattr(train_scratch, "save_look", save_look)
     main(cut)
 
@@ -139,22 +141,135 @@ def test_another_recipe_is_refused(finished):
     assert contents(finished) == before
 
 
-@pytest.mark.parametrize("damaged", ["weights.npz", "velocity.npz", "metrics.csv"])
-def test_a_damaged_look_is_named(tmp_path, damaged):
-    params = init_params(np.random.default_rng(0), (4, 2))
-    train_scratch.save_look(tmp_path, State(3, params, params), [{"epoch": 3, "loss": 0.5}])
-    assert train_scratch.resume(tmp_path)[1] == [{"epoch": 3, "loss": 0.5}]
-    (tmp_path / "epoch-3" / damaged).write_bytes(b"")
-    with pytest.raises(InputError, match="epoch-3: is damaged"):
-        train_scratch.resume(tmp_path)
+@pytest.fixture
+def unfinished(tmp_path):
+    """The folder of a training that was left after its third look, made from "here"."""
+    for epoch in (1, 2, 10):
+        params = init_params(np.random.default_rng(epoch), (4, 2))
+        save_look(tmp_path, State(epoch, params, params), [{"epoch": epoch, "loss": 0.5}], {"made": "here"})
+    return tmp_path
 
 
-def test_a_damaged_network_is_named_and_the_report_stays(finished, tmp_path):
+def test_two_looks_stay_and_the_last_one_is_taken_up(unfinished):
+    state, history = resume(unfinished, {"made": "here"})
+    assert (state.epoch, history) == (10, [{"epoch": 10, "loss": 0.5}])
+    np.testing.assert_equal(state.params, init_params(np.random.default_rng(10), (4, 2)))
+    assert {path.name for path in unfinished.iterdir()} == {"epoch-2", "epoch-10"}
+    assert resume(unfinished / "none", {}) == (None, [])
+    with pytest.raises(InputError, match="epoch-2: was trained with other settings"), pytest.warns(match="epoch-10"):
+        resume(unfinished, {"made": "elsewhere"})
+
+
+@pytest.mark.parametrize("damaged", ["weights.npz", "velocity.npz", "metrics.csv", "seal.json"])
+def test_a_damaged_look_is_passed_over_for_the_one_before(unfinished, damaged):
+    (unfinished / "epoch-10" / damaged).write_bytes(b"")
+    with pytest.warns(UserWarning, match=f"epoch-10/{damaged}: .*; epoch-10 is left out"):
+        state, history = resume(unfinished, {"made": "here"})
+    assert (state.epoch, history) == (2, [{"epoch": 2, "loss": 0.5}])
+    save_look(unfinished, state._replace(epoch=3), history, {"made": "here"})
+    assert {path.name for path in unfinished.iterdir()} == {"epoch-2", "epoch-3"}
+    for epoch in (2, 3):
+        (unfinished / f"epoch-{epoch}" / damaged).write_bytes(b"")
+    with pytest.raises(InputError, match=f"epoch-2/{damaged}: .*delete the folder"), pytest.warns(match="epoch-3"):
+        resume(unfinished, {"made": "here"})
+
+
+def test_a_copy_of_a_look_is_none(unfinished):
+    shutil.copytree(unfinished / "epoch-10", unfinished / "epoch-11 copy")
+    state, _ = resume(unfinished, {"made": "here"})
+    assert state.epoch == 10
+
+
+def of_another_accuracy(seed):
+    text = (seed / "metrics.csv").read_text()
+    (seed / "metrics.csv").write_text(text[:-9] + str((int(text[-9]) + 1) % 10) + text[-8:])
+
+
+def cut(name):
+    return lambda seed: (seed / name).write_bytes((seed / name).read_bytes()[:-100])
+
+
+def not_a_number(seed):
+    np.savez(seed / "log_probs.npz", log_probs=np.full((359, 10), np.nan, np.float32))
+
+
+def swapped(seed):
+    shutil.rmtree(seed)
+    shutil.copytree(seed.with_name("seed-1"), seed)
+
+
+DAMAGES = {
+    "another accuracy": (of_another_accuracy, r"metrics\.csv: was changed after it was written"),
+    "empty history": (lambda seed: (seed / "metrics.csv").write_text(""), r"metrics\.csv: was changed"),
+    "answers cut": (cut("log_probs.npz"), r"log_probs\.npz: was changed"),
+    "answers not finite": (not_a_number, r"log_probs\.npz: was changed"),
+    "weights cut": (cut("weights.npz"), r"weights\.npz: was changed"),
+    "no weights": (lambda seed: (seed / "weights.npz").unlink(), r"weights\.npz: is missing"),
+    "made before seals": (lambda seed: (seed / "seal.json").unlink(), "has no seal, .*delete the folder"),
+    "another seed": (swapped, "was trained with other settings, data or another seed"),
+}
+
+
+@pytest.mark.parametrize(("damage", "words"), DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_network_is_named_and_nothing_is_made_of_it(finished, tmp_path, damage, words):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    damage(out / "seed-0")
+    before = contents(out)
+    for seeds in (1, 2):
+        with pytest.raises(InputError, match=f"seed-0.*{words}"):
+            main(ScratchOptions(recipe="tuned", seeds=seeds, data="digits", out=out))
+    with pytest.raises(InputError, match=f"seed-0.*{words}"):
+        publish.main(publish.PublishOptions(scratch=out, out=tmp_path / "published"))
+    if damage is not swapped:
+        with pytest.raises(InputError, match=f"seed-0.*{words}"):
+            ask_scratch(out, np.zeros((8, 8), np.uint8))
+    assert contents(out) == before
+    assert not (tmp_path / "published").exists()
+
+
+def test_a_damaged_network_that_an_earlier_start_trained_is_named_too(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "out")
-    (tmp_path / "out" / "seed-1" / "metrics.csv").write_text("")
-    with pytest.raises(InputError, match="holds a damaged seed-N"):
-        main(ScratchOptions(recipe="tuned", seeds=2, data="digits", out=tmp_path / "out"))
-    assert (tmp_path / "out" / "report.json").read_bytes() == (finished / "report.json").read_bytes()
+    of_another_accuracy(tmp_path / "out" / "seed-1")
+    with pytest.raises(InputError, match=r"seed-1/metrics\.csv: was changed"):
+        main(ScratchOptions(recipe="tuned", seeds=1, data="digits", out=tmp_path / "out"))
+
+
+def test_answers_that_are_not_finite_are_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(train_scratch, "predict", lambda params, images, settings: np.full((len(images), 10), np.nan))
+    with pytest.raises(DivergedError, match="seed-0: not all of its answers are finite"):
+        main(ScratchOptions(recipe="tuned", data="digits", out=tmp_path / "out"))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"job.json"}
+
+
+def test_images_whose_weights_could_not_be_read_again_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(train_scratch, "MOST", 64 * 64 + 64 * 10 - 1)
+    with pytest.raises(InputError, match="data digits: has images of 8 x 8, which take more than 4,735 weights"):
+        main(ScratchOptions(recipe="tuned", data="digits", out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("report.json", "{}", r"report\.json: is damaged \(it has no 'settings'\).*train_scratch again"),
+        ("report.json", '{"settings": {}}', r"report\.json: is damaged \(it has no 'recipe'\)"),
+        ("report.json", "[", r"report\.json: is damaged"),
+        ("job.json", None, r"job\.json: cannot be read"),
+        ("job.json", "{}", "seed-0: was trained with other settings"),
+        ("seed-0", None, "holds no seed-0.*name the folder of a finished"),
+    ],
+)
+def test_what_is_not_whole_is_not_published(finished, tmp_path, name, content, words):
+    shutil.copytree(finished, tmp_path / "out")
+    path = tmp_path / "out" / name
+    if content is not None:
+        path.write_text(content)
+    else:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(InputError, match=words):
+        publish.main(publish.PublishOptions(scratch=tmp_path / "out", out=tmp_path / "published"))
+    assert not (tmp_path / "published").exists()
 
 
 def test_the_first_seed_can_be_published_once(finished, tmp_path):

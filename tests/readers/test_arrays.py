@@ -107,6 +107,13 @@ def claiming(shape, content=b""):
     return file.getvalue() + content
 
 
+class Nested(tuple):
+    """A shape whose text is too deep for Python's parser."""
+
+    def __repr__(self):
+        return f"({'-' * 9000}1,)"
+
+
 def whole():
     file = io.BytesIO()
     np.savez(file, **GOOD)
@@ -130,6 +137,7 @@ def flipped(content, at):
         (archive(**{"x_train.npy": claiming((1,), bytes(10**6))}), ["x_train", "claims", "(1,)"]),
         (archive(**{"x_train.npy": claiming((-1, -2), b"ab")}), ["x_train", "claims"]),
         (archive(**{"x_train.npy": claiming((2,), b"ab").replace(b"(2,)", b"(2,(")}), ["x_train", "damaged header"]),
+        (archive(**{"x_train.npy": claiming(Nested())}), ["x_train", "damaged header"]),
         (archive(**{"../x_train.npy": claiming((2,), b"ab")}), ["member with a path", "../x_train.npy"]),
     ],
 )
@@ -147,6 +155,15 @@ def test_what_would_take_too_much_memory_is_refused_unread(path, refused, monkey
 
 def test_missing_file(path, refused):
     refused([str(path), "No such file"], load, str(path))
+
+
+def test_numbers_of_rows_are_no_classes(path, refused):
+    rows = np.arange(2002)
+    images = np.zeros((2002, 8, 8), np.uint8)
+    np.savez(path, x_train=images, y_train=rows // 2, x_test=images[:1])
+    refused([f"{path}/y_train", "has 1,001 classes", "row numbers?"], load, str(path))
+    np.savez(path, x_train=images[2:], y_train=rows[2:] // 2 - 1, x_test=images[:1])
+    assert load(str(path)).num_classes == 1000
 
 
 def test_bundled_digits_are_split_once_and_for_all():

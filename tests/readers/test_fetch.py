@@ -1,4 +1,5 @@
 import contextlib
+import gc
 import gzip
 import hashlib
 import io
@@ -33,12 +34,25 @@ PAGES["/half/train-images-idx3-ubyte.gz"] = PAGES["/good/train-images-idx3-ubyte
 PAGES["/page/train-images-idx3-ubyte.gz"] = b"<html>sign in</html>"
 PAGES["/other/train-images-idx3-ubyte.gz"] = gzip.compress(encode_idx(255 - ARRAYS["train-images-idx3-ubyte"]))
 PAGES["/huge/train-images-idx3-ubyte.gz"] = bytes(10**6)
+SENSELESS = {
+    "words": b"HTTP/1.1 200 OK\r\nContent-Length: many",
+    "endless": b"HTTP/1.1 200 OK\r\nContent-Length: 1" + b"0" * 400,
+    "bracket": b"HTTP/1.1 302 Found\r\nLocation: http://[::1",
+    "letters": b"HTTP/1.1 302 Found\r\nLocation: http://" + b"a" * 72 + b"\xc3\xa9.org/",
+    "port": b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:99999/",
+    "nothing": b"",
+}
+DRIPS = {
+    "continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "header": (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+    "chunk": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
+}
 
 
 @pytest.fixture
 def site():
     """A mirror on this machine: its address and the paths it was asked for."""
-    asked = []
+    asked, over = [], threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -50,6 +64,16 @@ def site():
                 return
             if self.path.startswith("/broken/"):
                 self.send_error(500)
+                return
+            if (kind := self.path.split("/")[1]) in SENSELESS:
+                self.wfile.write(SENSELESS[kind] + b"\r\n\r\n")
+                return
+            if kind in DRIPS:
+                first, drip = DRIPS[kind]
+                self.wfile.write(first)
+                with contextlib.suppress(OSError):
+                    while not over.wait(0.01):
+                        self.wfile.write(drip)
                 return
             if self.path.startswith("/trickle/"):
                 self.send_response(200)
@@ -71,6 +95,7 @@ def site():
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}", asked
+        over.set()
         server.shutdown()
         thread.join()
 
@@ -133,7 +158,18 @@ def test_a_trickle_and_a_silence_are_left(site, tmp_path, monkeypatch):
     assert not (tmp_path / "mnist").exists()
 
 
-@pytest.mark.parametrize("bad", ["half", "page", "huge", "absent", "cut/good", "round", "broken", "other"])
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("drip", DRIPS)
+def test_what_drips_for_ever_is_left(site, tmp_path, monkeypatch, drip):
+    url, _ = site
+    monkeypatch.setattr(fetch, "PATIENCE", 0.3)
+    monkeypatch.setattr(fetch, "MIRRORS", (f"{url}/{drip}/",))
+    with pytest.raises(InputError, match="sent nothing of use"):
+        fetch.fetch(MISSING, tmp_path / "mnist")
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # urllib leaves the answer with the bracket open
+@pytest.mark.parametrize("bad", ["half", "page", "huge", "absent", "cut/good", "round", "broken", "other", *SENSELESS])
 def test_a_mirror_that_fails_is_left_at_once(site, tmp_path, monkeypatch, bad):
     url, asked = site
     monkeypatch.setattr(fetch, "MIRRORS", (f"{url}/{bad}/", f"{url}/good/"))
@@ -142,6 +178,7 @@ def test_a_mirror_that_fails_is_left_at_once(site, tmp_path, monkeypatch, bad):
     if bad != "round":  # that many redirections are followed
         assert len([path for path in asked if path.startswith(f"/{bad}/")]) == 1 + (bad == "half")
     assert len([path for path in asked if path.startswith("/good/")]) == 4 - (bad == "half")
+    gc.collect()
 
 
 def test_pip_is_the_last_resort_and_nothing_is_unpickled(tmp_path, monkeypatch):

@@ -24,9 +24,9 @@ TRAIN = text(f"label,{PIXELS}", np.c_[Y_TRAIN, X_TRAIN])
 TEST = text(PIXELS, X_TEST)
 
 
-def zipped(train=TRAIN, test=TEST):
+def zipped(train=TRAIN, test=TEST, method=zipfile.ZIP_DEFLATED):
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(file, "w", method) as archive:
         archive.writestr("train.csv", train)
         archive.writestr("test.csv", test)
     return file.getvalue()
@@ -174,6 +174,15 @@ def test_wrong_test_table_and_zip_are_refused(tmp_path, refused):
     refused([str(path), "not a zip", "train.csv and test.csv"], load, "kaggle", path)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_members_that_kaggle_does_not_pack_so_are_not_unpacked(tmp_path, refused, method):
+    path = tmp_path / "digit-recognizer.zip"
+    path.write_bytes(zipped(method=method))
+    refused([f"{path}/train.csv", "compressed in an unknown way"], load, "kaggle", path)
+    path.write_bytes(zipped(method=zipfile.ZIP_STORED))
+    check(load("kaggle", path))
+
+
 def test_members_beyond_the_limit_are_not_inflated(tmp_path, refused, monkeypatch):
     path = tmp_path / "digit-recognizer.zip"
     path.write_bytes(zipped())
@@ -208,6 +217,40 @@ def test_stale_and_damaged_caches_are_replaced(folder):
         cache.write_bytes(bad)
         check(load("kaggle", folder))
         assert cache.read_bytes()[-100:] == good[-100:]
+
+
+@pytest.mark.parametrize("honest", [False, True], ids=["the old sum", "a sum of its own"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda kept: {"y_train": np.full(12, 77, np.uint8)},
+        lambda kept: {"x_train": kept["x_train"][:3]},
+        lambda kept: {"x_train": kept["x_train"][..., 0]},
+        lambda kept: {"x_test": kept["x_test"].astype(float)},
+        lambda kept: {"y_train": kept["y_train"][:, None]},
+        lambda kept: {"y_train": kept["y_train"][()].astype(str)},
+    ],
+)
+def test_a_cache_of_other_arrays_is_not_believed(folder, change, honest):
+    check(load("kaggle", folder))
+    cache = folder / kaggle.CACHE
+    good = cache.read_bytes()
+    with np.load(cache) as file:
+        kept = dict(file)
+    kept |= change(kept)
+    if honest:
+        kept["sha256"] = np.frombuffer(kaggle.digest(tuple(map(kept.get, ("x_train", "y_train", "x_test")))), np.uint8)
+    np.savez(cache, **kept)
+    check(load("kaggle", folder))
+    assert cache.read_bytes()[-100:] == good[-100:]
+
+
+def test_other_labels_of_the_same_kind_are_not_believed_either(folder):
+    check(load("kaggle", folder))
+    with np.load(folder / kaggle.CACHE) as file:
+        kept = dict(file)
+    np.savez(folder / kaggle.CACHE, **kept | {"y_train": kept["y_train"][::-1]})
+    check(load("kaggle", folder))
 
 
 def test_without_a_place_for_the_cache_there_is_none(folder, monkeypatch):

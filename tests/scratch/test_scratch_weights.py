@@ -5,6 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from scratch import weights
 from scratch.mlp import init_params
 from scratch.weights import load_params, save_params
 
@@ -173,6 +174,16 @@ def test_a_pickled_array_is_not_run(tmp_path):
     with pytest.raises(ValueError, match="bomb"):
         load_params(tmp_path / "bomb.npz")
     assert names(tmp_path) == ["bomb.npz"]
+
+
+def test_what_unpacks_to_more_than_the_limit_is_not_unpacked(tmp_path, monkeypatch, params):
+    save_params(tmp_path / "w.npz", params)
+    monkeypatch.setattr(weights, "LIMIT", (tmp_path / "w.npz").stat().st_size)
+    assert_same(load_params(tmp_path / "w.npz"), params)
+    np.savez_compressed(tmp_path / "bomb.npz", w0=np.zeros((999, 99)), b0=np.zeros(99))
+    monkeypatch.setattr(zipfile.ZipFile, "open", None)
+    with pytest.raises(ValueError, match=r"bomb\.npz: unpacks to .* bytes, more than"):
+        load_params(tmp_path / "bomb.npz")
 
 
 def test_a_missing_file_is_called_missing(tmp_path):

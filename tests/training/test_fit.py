@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -219,3 +220,18 @@ def test_damaged_configs_are_refused(tmp_path, tiny_config, change):
     (tmp_path / "config.json").write_text(change)
     with pytest.raises(InputError, match=r"config\.json: is damaged .*Fix: train this run again"):
         read_config(tmp_path)
+
+
+@pytest.mark.timeout(20)
+def test_a_history_that_never_ends_is_not_read(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "metrics.csv")
+    with pytest.raises(InputError, match=r"metrics\.csv: is a pipe or a device\. Fix: train this run again"):
+        read_history(tmp_path)
+    (tmp_path / "metrics.csv").unlink()
+    with pytest.raises(InputError, match=r"metrics\.csv: cannot be read .*Fix: train this run again"):
+        read_history(tmp_path)
+    fit_module.write_history(tmp_path, [dict.fromkeys(TIMES, 1.0)])
+    assert read_history(tmp_path) == [dict.fromkeys(TIMES, 1.0)]
+    monkeypatch.setattr(fit_module, "LIMIT", 10)
+    with pytest.raises(InputError, match=r"metrics\.csv: is larger than 10 bytes"):
+        read_history(tmp_path)
