@@ -17,8 +17,8 @@ from jaxnets.files import atomic_file, atomic_folder, discard, writing
 FILE = "seal.json"
 VERSION = 1
 PARTS = {"version", "made_from", "files"}
-LIMIT = 1 << 20
-"""Bytes of a seal: one with a thousand files in it takes a tenth."""
+LIMIT = 1 << 26
+"""Bytes of a seal: that of a state has the history in it, and every step of an epoch that is not finished."""
 FIX = "delete the folder; the command that made it makes it anew"
 
 
