@@ -92,10 +92,10 @@ def read_reports(jobs: tuple[Path, ...]) -> list[dict[str, Any]]:
         if not (job / "report.json").is_file():
             raise InputError(job, "holds no report.json", "name the folder of a finished pipeline")
         reports.append(read_report(job / "report.json"))
-        check_members(job, reports[-1])
         settings.append(read_json(job / "job.json") | {"seed": None})
         if settings[-1] != settings[0]:
             raise InputError(job, f"was made with other settings than {jobs[0]}", "publish it by itself")
+        check_members(job, reports[-1])
         if reports[-1]["trained_rows_scored"]:
             raise InputError(job, "was scored on rows that its networks were trained on", "score it on other data")
     members = [member for report in reports for member in report["members"]]

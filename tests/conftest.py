@@ -38,6 +38,7 @@ def pytest_configure(config):
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Of several processes, one takes all of a file, as that compiles once, and one all that begins with a pipeline."""
     for item in items:
