@@ -7,11 +7,12 @@ from jaxnets.errors import InputError
 from jaxnets.lock import locked
 
 
-def test_one_holder_at_a_time(tmp_path):
+def test_one_holder_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train", "--out", "a folder"])
     path = tmp_path / "new" / ".lock"
     for _ in range(2):
         with locked(path):
-            with pytest.raises(InputError, match=rf"process {os.getpid()} on \S+ since .*pytest"), locked(path):
+            with pytest.raises(InputError, match=rf"process {os.getpid()} on \S+ since .*: train --out 'a folder'\."), locked(path):
                 raise AssertionError
             assert path.exists()
         assert not path.exists()

@@ -75,7 +75,7 @@ def test_where_one_is_lost_the_others_save_and_end(apart, begun):
     assert code == 75
     assert stderr.splitlines()[-1].endswith("was ended by SIGKILL. Fix: start the same again.")
     assert all(map(gone, workers))
-    assert len(list(begun.rglob("*.lock"))) == 1  # of the one that was killed
+    assert len(list(begun.rglob("*.lock"))) <= 1  # of the one that was killed, unless it had just let go
 
 
 @pytest.mark.parametrize(("code", "ends"), [(0, None), (2, 2), (3, 3), (-signal.SIGKILL, 75)])
