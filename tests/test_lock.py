@@ -12,7 +12,8 @@ def test_one_holder_at_a_time(tmp_path, monkeypatch):
     path = tmp_path / "new" / ".lock"
     for _ in range(2):
         with locked(path):
-            with pytest.raises(InputError, match=rf"process {os.getpid()} on \S+ since .*: train --out 'a folder'\."), locked(path):
+            words = rf"process {os.getpid()} on \S+ since .*: train --out 'a folder'\."
+            with pytest.raises(InputError, match=words), locked(path):
                 raise AssertionError
             assert path.exists()
         assert not path.exists()
