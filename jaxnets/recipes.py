@@ -22,7 +22,7 @@ def preset(name: str) -> Preset:
 def smoke() -> Preset:
     """Tiny networks on tiny images, to see that all parts turn: `--preset smoke --data digits`."""
     training = Training(
-        epochs=6, batch_size=32, learning_rate=5e-3, ema_decay=0.95, augmentation=Augmentation(mixup_alpha=0.1)
+        epochs=4, batch_size=32, learning_rate=5e-3, ema_decay=0.95, augmentation=Augmentation(mixup_alpha=0.1)
     )
     sizes = {family: {"width": 8, "depth": 1, "stem_stride": 1} for family in FAMILIES}
     sizes["deep_cnn"]["depth"], sizes["wide_cnn"]["depth"] = 3, 2

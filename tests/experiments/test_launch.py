@@ -29,10 +29,10 @@ def on_two_devices(start, tmp_path_factory):
     return out
 
 
-def assert_same_network(out, other):
+def assert_same_network(out, other, tolerance=1e-5):
     ours, others = (jax.tree.leaves(open_run(folder / "members" / "wide_cnn-0")[2:]) for folder in (out, other))
     for one, another in zip(ours, others, strict=True):
-        np.testing.assert_allclose(one, another, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(one, another, rtol=tolerance, atol=tolerance)
 
 
 def begun(start, out, *options):
@@ -47,7 +47,7 @@ def begun(start, out, *options):
 def test_two_processes_train_the_network_that_one_does(start, on_two_devices, tmp_path):
     code, stdout, stderr = finish(start(*launch(), *TRAIN, tmp_path))
     assert (code, stderr) == (0, "")
-    assert stdout.count("epoch  6.0/6") == stdout.count("trained, 6 epochs") == 1  # the first process alone speaks
+    assert stdout.count("epoch  4.0/4") == stdout.count("trained, 4 epochs") == 1  # the first process alone speaks
     assert_same_network(tmp_path, on_two_devices)
 
 
@@ -70,7 +70,8 @@ def test_a_lost_process_ends_all_and_fewer_go_on(start, on_two_devices, tmp_path
     code, _, stderr = finish(start(*TRAIN, tmp_path))
     assert code == 0
     assert "the bits may differ" in stderr
-    assert_same_network(tmp_path, on_two_devices)
+    # Sums over the batch are rounded otherwise, and steps enlarge that; other rows in two of the four epochs make 0.08.
+    assert_same_network(tmp_path, on_two_devices, tolerance=1e-3)
 
 
 def test_told_to_stop_they_stop_at_the_same_step(start, on_two_devices, tmp_path):

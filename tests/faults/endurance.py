@@ -12,8 +12,7 @@ from unittest import mock
 import jax
 import numpy as np
 
-from experiments import pipeline
-from experiments.options import ScoreOptions
+from experiments.pipeline import PipelineOptions, main
 from jaxnets.training import checkpoint, fit
 from tests.faults import resumption
 from tests.faults.store import CONTEXT
@@ -58,13 +57,14 @@ def pipelines(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[T
 
 def watch(work: Callable[..., None], folder: Path, trials: int, *, per: float, name: str) -> Iterator[Trial]:
     """A trial for each sample that the worker takes, and one for what they say together."""
-    answers, samples = CONTEXT.Queue(), []
-    worker = CONTEXT.Process(target=work, args=(folder, trials, answers))
+    (heard, told), samples = CONTEXT.Pipe(duplex=False), []
+    worker = CONTEXT.Process(target=work, args=(folder, trials, told))
     worker.start()
+    told.close()  # only the worker's is open: EOFError here when it dies
     for _ in range(trials):
-        samples.append(answers.get(timeout=900))
+        samples.append(heard.recv())
         yield Trial(True)
-    failure = answers.get(timeout=900)
+    failure = heard.recv()
     worker.join()
     half = samples[trials // 2 :]
     slope = np.polyfit(np.arange(len(half)), [sample.memory for sample in half], 1)[0] / per
@@ -79,23 +79,23 @@ def watch(work: Callable[..., None], folder: Path, trials: int, *, per: float, n
     yield Trial(False, failure)
 
 
-def train(folder: Path, epochs: int, steps: int, answers: Any) -> None:
+def train(folder: Path, epochs: int, steps: int, told: Any) -> None:
     """A training that tells of itself after each epoch."""
-    tell = lambda progress: None if progress.step else answers.put(measure())
+    tell = lambda progress: None if progress.step else told.send(measure())
     config, data = resumption.config(epochs=epochs), resumption.examples(steps)
     fit.fit(folder, config, *data, jax.devices()[:1], tell)
 
 
-def take_steps(folder: Path, trials: int, answers: Any) -> None:
+def take_steps(folder: Path, trials: int, told: Any) -> None:
     def save(*arguments: Any, **options: Any) -> None:
         """Nothing: saves are counted apart."""
 
     with mock.patch.object(checkpoint, "save", save):
-        train(folder / "run", trials, STEPS, answers)
-    answers.put(leftovers(folder / "run", {"config.json", "metrics.csv"}))
+        train(folder / "run", trials, STEPS, told)
+    told.send(leftovers(folder / "run", {"config.json", "metrics.csv"}))
 
 
-def make_saves(folder: Path, trials: int, answers: Any) -> None:
+def make_saves(folder: Path, trials: int, told: Any) -> None:
     """An epoch is of two steps. How much of the disk is used is asked when one more is written whole."""
     used, real, state = [], checkpoint.same, folder / "run" / "state"
 
@@ -104,11 +104,11 @@ def make_saves(folder: Path, trials: int, answers: Any) -> None:
         return real(*arguments)
 
     with mock.patch.object(checkpoint, "same", same):
-        train(folder / "run", trials, 2, answers)
+        train(folder / "run", trials, 2, told)
     times = max(used) / size(state / str(2 * trials))
     wrong = leftovers(folder / "run", {"config.json", "metrics.csv", "state", "best"})
     wrong = wrong or leftovers(state, {str(2 * trials), str(2 * trials - 2)})
-    answers.put(wrong or ("" if times <= checkpoint.KEEP + 1 else f"the disk held {times:.2f} times a step's size"))
+    told.send(wrong or ("" if times <= checkpoint.KEEP + 1 else f"the disk held {times:.2f} times a step's size"))
 
 
 def leftovers(folder: Path, wanted: set[str]) -> str:
@@ -120,12 +120,12 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def run_pipelines(folder: Path, trials: int, answers: Any) -> None:
+def run_pipelines(folder: Path, trials: int, told: Any) -> None:
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     jax.config.update("jax_disable_most_optimizations", True)
     with redirect_stdout(None):
         for trial in range(trials):
-            pipeline.main(ScoreOptions(preset="smoke", data="digits", out=folder / str(trial)))
-            answers.put(measure())
+            main(PipelineOptions(preset="smoke", data="digits", out=folder / str(trial)))
+            told.send(measure())
     hidden = [path.name for trial in range(trials) for path in (folder / str(trial)).rglob(".*")]
-    answers.put(f"leftovers: {hidden}" if hidden else "")
+    told.send(f"leftovers: {hidden}" if hidden else "")
