@@ -38,13 +38,6 @@ def pytest_configure(config):
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Of several processes, one takes all of a file, as that compiles once, and one all that begins with a pipeline."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("whole" if "whole" in item.fixturenames else str(item.path)))
-
-
 @pytest.fixture(scope="module")
 def quick_compilation():
     """Tiny arrays take longer to compile for than to compute: half the time without most optimisations."""

@@ -1,5 +1,6 @@
 import os
 import shlex
+import shutil
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +29,13 @@ def apart(start):
             return start(*(command or PIPELINE))
 
     return lambda out: begin(*PIPELINE, out, "--parallel", "members"), begin
+
+
+@pytest.fixture
+def begun(begun):
+    """A job that lacks two networks."""
+    shutil.rmtree(begun / "members" / "inception-0")
+    return begun
 
 
 def leaves(network):

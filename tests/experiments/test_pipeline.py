@@ -36,41 +36,37 @@ def test_the_submission_is_the_ensembles_answer(whole):
     assert (answers == load("digits").y_test).mean() == report["ensemble"]["test_accuracy"]
 
 
-def test_a_second_start_changes_nothing(start, whole):
-    before = files(whole)
-    code, stdout, stderr = finish(start(*PIPELINE, whole))
+def test_a_second_start_changes_nothing(start, whole, tmp_path):
+    out = shutil.copytree(whole, tmp_path / "again")
+    before = files(out)
+    code, stdout, stderr = finish(start(*PIPELINE, out))
     assert (code, stderr) == (0, "")
     assert "epoch" not in stdout
-    assert files(whole) == before
+    assert files(out) == before
 
 
-def test_other_settings_on_the_same_folder_are_refused(start, whole):
-    before = files(whole)
-    code, _, stderr = finish(start(*PIPELINE, whole, "--seed", "1"))
+def test_other_settings_on_the_same_folder_are_refused(start, whole, tmp_path):
+    out = shutil.copytree(whole, tmp_path / "other")
+    before = files(out)
+    code, _, stderr = finish(start(*PIPELINE, out, "--seed", "1"))
     assert (code, stderr.count("\n")) == (2, 1)
     assert stderr.startswith("error: ")
     assert "another seed" in stderr
     assert "Fix: " in stderr
-    assert files(whole) == before
+    assert files(out) == before
 
 
-def test_a_killed_pipeline_ends_in_the_same_bits(start, whole, begun):
-    for path in ("members/.wide_cnn-0.unfinished/metrics.csv", "pseudo_labels"):
-        assert signal_when(start(*PIPELINE, begun), begun / path, signal.SIGKILL)[0] == -signal.SIGKILL
-    code, _, stderr = finish(start(*PIPELINE, begun))
-    assert (code, stderr) == (0, "")
-    assert_same_answers(begun, whole)
-
-
-def test_a_stopped_pipeline_says_how_to_go_on(start, whole, begun):
-    seen = (".wide_cnn-0.unfinished/state", ".wide_cnn-0.lock")
-    for path, number in zip(seen, (signal.SIGTERM, signal.SIGINT), strict=True):
-        code, stderr = signal_when(start(*PIPELINE, begun), begun / "members" / path, number)
+def test_stopped_and_killed_it_ends_in_the_same_bits(start, whole, begun):
+    locked, training = (begun / "members" / f".wide_cnn-0.{name}" for name in ("lock", "unfinished"))
+    for path, number in ((training / "state", signal.SIGTERM), (locked, signal.SIGINT)):
+        code, stderr = signal_when(start(*PIPELINE, begun), path, number)
         assert code == 128 + number
         told, command = stderr.splitlines()
         assert told == "stopped: what was saved is kept; go on with"
-    code, stderr = signal_when(start(*PIPELINE, begun), begun / "members" / seen[1], signal.SIGTERM, signal.SIGTERM)
+    code, stderr = signal_when(start(*PIPELINE, begun), locked, signal.SIGTERM, signal.SIGTERM)
     assert code == 128 + signal.SIGTERM
+    for path in (training / "state" / "80", begun / "pseudo_labels"):
+        assert signal_when(start(*PIPELINE, begun), path, signal.SIGKILL)[0] == -signal.SIGKILL
     code, _, stderr = finish(start(*shlex.split(command)[1:]))
     assert (code, stderr) == (0, "")
     assert_same_answers(begun, whole)
