@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from experiments import console
 from experiments.console import Level, live_line
 from experiments.ending import LOST, PULSE, Stopped, deferred, leash, leave, received
-from experiments.launch import GRACE, Pulses, end, stalled
+from experiments.launch import GRACE, Pulses, Standstill, end, stalled
 from experiments.options import Job, Options
 
 LONG = 500_000
@@ -25,7 +25,7 @@ other on both; with fewer images than these, starting and compiling side by side
 
 
 STALL = 300
-"""Seconds without a training step after which a process is lost."""
+"""Seconds without a training step after which a process is lost, while it trains."""
 
 
 class Share(NamedTuple):
@@ -76,6 +76,7 @@ def train_apart(job: Job, options: Options, networks: list[Path]) -> None:
                 time.sleep(0.1)
                 for worker in [worker for worker in workers if worker.process.poll() is not None]:
                     workers.remove(worker)
+                    (Path(pulses) / worker.name).unlink()
                     free.append(worker.share)
                     refuse_lost(worker)
                 refuse_stalled(stalled(Path(pulses), seen, STALL))
@@ -94,7 +95,9 @@ def train(network: Path, job: Job, options: Options) -> list[str]:
 
 
 def start(name: str, command: list[str], share: Share, stdin: int, pulses: Path) -> Worker:
-    environment = os.environ | {PULSE: str(pulses / name)}
+    pulse = pulses / name
+    pulse.touch()
+    environment = os.environ | {PULSE: str(pulse)}
     if share.accelerator is not None:
         environment |= {f"JAX_{kind}_VISIBLE_DEVICES": str(share.accelerator) for kind in ("CUDA", "ROCM")}
     silent = sys.stdout.isatty() or console.level == Level.QUIET  # a terminal has the live lines
@@ -143,15 +146,13 @@ def refuse_lost(worker: Worker) -> None:
         leave(code, "")
 
 
-def refuse_stalled(name: str | None) -> None:
-    if name is not None:
-        leave(LOST, f"error: {name} has not finished a step for {STALL} s. Fix: start the same again.")
+def refuse_stalled(one: Standstill | None) -> None:
+    if one is not None:
+        leave(LOST, f"error: {one.name} has not finished a step for {one.seconds:.0f} s. Fix: start the same again.")
 
 
 def describe(workers: list[Worker], waiting: int, pulses: Path) -> str:
     """How far each worker is, a line each."""
-    lines = []
-    for worker in workers:
-        with suppress(FileNotFoundError):  # at its beginning and at its end
-            lines.append((pulses / worker.name).read_text())
+    texts = [(pulses / worker.name).read_text() for worker in workers]
+    lines = [text for text in texts if text]  # none at its beginning and at its end
     return "\n".join([*lines, *([f"{waiting} more to train"] if waiting else [])])

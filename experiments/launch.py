@@ -15,6 +15,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from experiments.ending import LOST, PULSE, again, deferred, leash, leave, received
 from experiments.options import run
@@ -22,10 +23,18 @@ from jaxnets.errors import InputError
 
 GRACE = 30.0
 """Seconds that a process has for its last save when all are to stop."""
-
+PATIENCE = 10
+"""Times as long as for a step may pass where none is made: while a process starts, compiles, or waits for answers."""
 
 Pulses = dict[str, tuple[int, float]]
 """By process: when its pulse changed, in nanoseconds of the system's clock, and when that was seen, of ours."""
+
+
+class Standstill(NamedTuple):
+    """Which process, and for how many seconds at least."""
+
+    name: str
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +44,7 @@ class LaunchOptions:
     devices_each: int | None = None
     """GPUs of a process: the first has 0 to N - 1, and so on. All see all unless given."""
     stall: float = 60.0
-    """Seconds without a training step after which a process is lost."""
+    """Seconds without a training step after which a process is lost; ten times as many where it does not train."""
 
 
 def start(options: LaunchOptions, command: list[str], stdin: int, folder: Path) -> list[subprocess.Popen[bytes]]:
@@ -46,7 +55,9 @@ def start(options: LaunchOptions, command: list[str], stdin: int, folder: Path) 
     for number in range(options.processes):
         mine = ["--coordinator", address, "--processes", f"{options.processes}", "--process-id", f"{number}"]
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "2"}  # XLA tells of every signal
-        environment = quiet | os.environ | {PULSE: str(folder / str(number))}
+        pulse = folder / str(number)
+        pulse.touch()
+        environment = quiet | os.environ | {PULSE: str(pulse)}
         if options.devices_each is not None:
             first = number * options.devices_each
             environment["JAX_LOCAL_DEVICE_IDS"] = ",".join(map(str, range(first, first + options.devices_each)))
@@ -61,7 +72,7 @@ def watch(workers: list[subprocess.Popen[bytes]], folder: Path, stall: float) ->
     begun = False
     while not received:
         stands = stalled(folder, seen, stall)
-        begun = begun or bool(seen)
+        begun = begun or any(path.stat().st_size for path in folder.iterdir())
         codes = [worker.poll() for worker in workers]
         ended = [(code in (1, LOST), number, code) for number, code in enumerate(codes) if code]
         if ended:  # one that ended with 1 or 75 may have done so because it lost another
@@ -71,25 +82,29 @@ def watch(workers: list[subprocess.Popen[bytes]], folder: Path, stall: float) ->
             return (code if own else LOST), f"process {number} ended with {told}"
         if codes == [0] * len(workers):
             return 0, ""
+        for done in (number for number, code in enumerate(codes) if code == 0):
+            (folder / str(done)).unlink(missing_ok=True)
         if stands is not None:
-            return LOST, f"process {stands} has not finished a step for {stall:.0f} s"
+            return LOST, f"process {stands.name} has not finished a step for {stands.seconds:.0f} s"
         time.sleep(0.1)
     return 128 + received[0], "told to stop"
 
 
-def stalled(folder: Path, seen: Pulses, limit: float) -> str | None:
+def stalled(folder: Path, seen: Pulses, limit: float) -> Standstill | None:
     """-> the process whose pulse, a file in `folder`, has not changed for `limit` seconds since it was first `seen` so,
-    by a clock that does not jump and stands still while the machine sleeps."""
-    now, found = time.monotonic(), {}
+    or, where the file is empty as it makes no steps, for PATIENCE times as long: by a clock that does not jump and
+    stands still while the machine sleeps."""
+    now, found, still = time.monotonic(), {}, []
     for path in folder.iterdir():
-        with suppress(FileNotFoundError):  # of one that has just finished its training
-            changed, before = path.stat().st_mtime_ns, seen.get(path.name, (0, 0.0))
-            found[path.name] = before if changed == before[0] else (changed, now)
+        with suppress(FileNotFoundError):  # of one that has just ended
+            pulse, before = path.stat(), seen.get(path.name, (0, 0.0))
+            found[path.name] = before if pulse.st_mtime_ns == before[0] else (pulse.st_mtime_ns, now)
+            allowed = limit if pulse.st_size else PATIENCE * limit
+            if now - found[path.name][1] > allowed:
+                still.append((pulse.st_mtime_ns, Standstill(path.name, allowed)))
     seen.clear()
     seen.update(found)
-    # Where one stands still the others soon wait for it: theirs are the younger pulses.
-    still = [(changed, name) for name, (changed, since) in found.items() if now - since > limit]
-    return min(still)[1] if still else None
+    return min(still)[1] if still else None  # the others soon wait for it: theirs are the younger pulses
 
 
 def end(workers: list[subprocess.Popen[bytes]], *, grace: float) -> None:

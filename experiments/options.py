@@ -116,17 +116,26 @@ class Job(NamedTuple):
 
 @contextmanager
 def open_job(
-    options: Options, *, alone: bool = True, begins: bool = False, check: Callable[[Preset], None] = lambda preset: None
+    options: Options,
+    *,
+    alone: bool = True,
+    begins: bool = False,
+    several: bool = False,
+    check: Callable[[Preset], None] = lambda preset: None,
 ) -> Iterator[Job]:
     """Reads the data, finds the devices, claims the output folder, and says on one line what will run where. Where it
-    is to be `alone`, no other job may write to the folder meanwhile. Nothing is written where `check` raises, or where
-    there is no job in the folder and this one does not begin one."""
+    is to be `alone`, no other job may write to the folder meanwhile; `several` processes may take part if they all ask
+    for the same. Nothing is written where `check` raises, or where there is no job in the folder and this one does not
+    begin one."""
     if not 0 <= options.seed < 2**31 - MANY:
         raise InputError("--seed", f"is {options.seed}", f"give a whole number from 0 to {2**31 - MANY - 1}")
     check_events(wanted=options.tensorboard)
     digits = data.load(options.data, options.data_path)._replace(y_test=None)
+    if not several and joins(options):
+        raise InputError("--coordinator", "only the pipeline and train are for several processes", "leave it out")
     start_jax(options)
-    from jaxnets.devices import choose_devices, default_precision, leads
+    from jaxnets.devices import choose_devices, default_precision, leads, refuse_unlike
+    from jaxnets.fingerprint import fingerprint
     from jaxnets.training.parallel import check_batch
 
     devices = choose_devices(options.devices)
@@ -141,11 +150,15 @@ def open_job(
     check(preset)
     if not begins and not (out / "members").is_dir():
         raise InputError(out, "holds no trained network", "run experiments.train or the pipeline first")
+    settings = {"data_sha256": sha256, "seed": options.seed, "precision": precision}
+    made_by = fingerprint(devices)
+    refuse_unlike(out, {"preset": to_json(preset), **settings})
     writable(out)
     with locked(out / ".lock") if alone and leads() else nullcontext():
         if leads():
-            settings = {"data_sha256": sha256, "seed": options.seed, "precision": precision}
-            claim(out, {"preset": same_for_all(preset)} | settings, resume=options.resume)
+            claim(out, {"preset": same_for_all(preset)} | settings, {"fingerprint": made_by}, resume=options.resume)
+            if PULSE not in os.environ or joins(options):  # else the pipeline has done so, of all its cores
+                compare_job(out, made_by, identical=options.require_identical)
         why = f", as there is {'an' if accelerator else 'no'} accelerator" if options.preset == "auto" else ""
         where = f"{len(devices)} {devices[0].device_kind} device{'s' if len(devices) > 1 else ''}"
         if PULSE not in os.environ or options.coordinator is not None:  # else the pipeline has said it
@@ -173,8 +186,9 @@ def same_for_all(preset: Preset) -> dict[str, Any]:
     return {name: value for name, value in to_json(preset).items() if name not in ("seeds", "students")}
 
 
-def claim(out: Path, settings: dict[str, Any], *, resume: bool = True) -> None:
-    """Marks `out` as made with `settings`; InputError if it was made with others: two runs must not mix."""
+def claim(out: Path, settings: dict[str, Any], notes: dict[str, Any] | None = None, *, resume: bool = True) -> None:
+    """Marks `out` as made with `settings`, and with `notes` of how; InputError if it was made with other settings: two
+    runs must not mix."""
     path = out / "job.json"
     if not os.path.lexists(path):
         others = [entry.name for entry in os.scandir(out) if entry.is_dir() or entry.name in RESULTS]
@@ -182,7 +196,7 @@ def claim(out: Path, settings: dict[str, Any], *, resume: bool = True) -> None:
             if others:  # somebody's home, or the repository
                 problem = f"holds {others[0]!r:.60}, but no job.json"
                 raise InputError(out, problem, "give another --out, or an empty folder")
-            write_json(path, settings, new=True)
+            write_json(path, settings | (notes or {}), new=True)
             return
         except InputError:
             if not os.path.lexists(path):  # else somebody has begun it at this very moment
@@ -194,6 +208,16 @@ def claim(out: Path, settings: dict[str, Any], *, resume: bool = True) -> None:
         raise InputError(path, f"the results there were made with another {' and '.join(different)}", fix)
     if not resume:
         raise InputError(out, "was used before", "give another --out, or leave out --no-resume to go on with it")
+
+
+def compare_job(out: Path, now: dict[str, Any], *, identical: bool) -> None:
+    """A warning, or an InputError if the bits must be `identical`, where a job goes on otherwise than it began. A
+    training that goes on warns of that itself."""
+    from jaxnets.fingerprint import compare
+
+    if identical or not any((out / "members").glob(".*.unfinished")):
+        began = read_json(out / "job.json").get("fingerprint", now)  # jobs did not name it once
+        compare(out, [began], now, identical=identical)
 
 
 def writable(folder: Path) -> None:
@@ -213,11 +237,16 @@ def writable_file(path: Path) -> None:
     writable(path.parent)
 
 
+def joins(options: Options) -> bool:
+    """Whether this process is to work together with others."""
+    return options.distributed or (options.coordinator, options.processes, options.process_id) != (None, None, None)
+
+
 def start_jax(options: Options) -> None:
     """Before anything is computed."""
     import jax
 
-    if options.distributed or (options.coordinator, options.processes, options.process_id) != (None, None, None):
+    if joins(options):
         from experiments.together import join
 
         join(options.coordinator, options.processes, options.process_id)

@@ -15,7 +15,7 @@ from experiments.apart import is_quicker, train_apart
 from experiments.console import say
 from experiments.ensemble import combine_members
 from experiments.evaluate import conclude, evaluate, how_it_began, origin, read_report
-from experiments.options import Job, ScoreOptions, open_job, run
+from experiments.options import Job, ScoreOptions, joins, open_job, run
 from experiments.predict import predict_member
 from experiments.pseudo_label import choose_pseudo_labels
 from experiments.together import meet
@@ -38,7 +38,7 @@ def main(options: PipelineOptions) -> None:
     digits = data.load(options.data, options.data_path)
     if digits.y_test is not None and not options.allow_trained_rows:
         check_overlap(digits)
-    with open_job(options, begins=True) as job:
+    with open_job(options, begins=True, several=True) as job:
         report = finish(job, options, digits.y_test, begin)
     forget_programs()
     if report is None:
@@ -61,7 +61,7 @@ def finish(job: Job, options: PipelineOptions, test_labels: np.ndarray | None, b
     networks = [*job.teachers(), *job.students()]
     if resumed:
         say(f"goes on: {sum(map(Path.is_dir, networks))} of {len(networks)} networks are trained")
-    apart = options.parallel == "members" or (options.parallel == "auto" and is_quicker(job))
+    apart = options.parallel == "members" or (options.parallel == "auto" and not joins(options) and is_quicker(job))
     if apart:
         train_apart(job, options, job.teachers())
     for folder in job.teachers():
@@ -101,7 +101,7 @@ def score(job: Job, test_labels: np.ndarray | None, begin: float, *, allowed: bo
 
 def check_parallel(options: PipelineOptions) -> None:
     if options.parallel == "members":
-        if options.distributed or options.coordinator is not None:
+        if joins(options):
             raise InputError("--parallel", "members is for one process alone", "leave it out, or give data")
         # This process and the one that trains on it have to share each accelerator's memory.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")

@@ -92,7 +92,7 @@ def read_reports(jobs: tuple[Path, ...]) -> list[dict[str, Any]]:
         if not (job / "report.json").is_file():
             raise InputError(job, "holds no report.json", "name the folder of a finished pipeline")
         reports.append(read_report(job / "report.json"))
-        settings.append(read_json(job / "job.json") | {"seed": None})
+        settings.append(read_json(job / "job.json") | {"seed": None, "fingerprint": None})
         if settings[-1] != settings[0]:
             raise InputError(job, f"was made with other settings than {jobs[0]}", "publish it by itself")
         check_members(job, reports[-1])

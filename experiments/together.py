@@ -3,6 +3,7 @@ rest: each process has its own devices, and `pmap` spans them all."""
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -31,12 +32,22 @@ def join(coordinator: str | None, processes: int | None, process_id: int | None)
     try:
         # Within a SLURM allocation JAX would see one device alone, whoever says where the coordinator is.
         method = None if coordinator is None else "deactivate"
-        jax.distributed.initialize(*given, cluster_detection_method=method, heartbeat_timeout_seconds=HEARTBEAT)
+        jax.distributed.initialize(
+            *given,
+            cluster_detection_method=method,
+            coordinator_bind_address=coordinator if is_loopback(coordinator) else None,
+            heartbeat_timeout_seconds=HEARTBEAT,
+        )
     except (ValueError, RuntimeError) as error:
         problem = f"the processes did not find each other ({' '.join(str(error).split())[:100]})"
         raise InputError("--coordinator", problem, "start all of them, with the same address") from error
     if jax.process_index() > 0:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
+
+
+def is_loopback(coordinator: str | None) -> bool:
+    """Whether that address is this machine's own: then nobody else need be let in, as JAX would."""
+    return coordinator is not None and coordinator.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]")
 
 
 def meet(place: str) -> None:
@@ -49,17 +60,21 @@ def meet(place: str) -> None:
 
 
 def agreed(alone: Callable[[], bool]) -> Callable[[], bool]:
-    """-> what tells whether to stop, at the same step in all processes; `alone` tells it where there is one."""
+    """-> what tells whether to stop, at the same step in all processes; `alone` tells it where there is one. JAX tells
+    the others of a SIGTERM, but of no Ctrl-C."""
     import jax
     from jax.experimental import multihost_utils
 
     if jax.process_count() == 1:
         return alone
-    calls, reached = 0, False
+    calls, told, reached = 0, False, False
 
     def stopping() -> bool:
-        nonlocal calls, reached
+        nonlocal calls, told, reached
         calls += 1
+        if alone() and not told:
+            told = True
+            os.kill(os.getpid(), signal.SIGTERM)
         reached = reached or multihost_utils.reached_preemption_sync_point(calls)
         return reached
 
@@ -68,8 +83,8 @@ def agreed(alone: Callable[[], bool]) -> Callable[[], bool]:
 
 @contextmanager
 def pulsing() -> Iterator[Callable[[str], object]]:
-    """Yields what tells the process that started this one, if it watches, how far this one is; only meanwhile must it
-    go on."""
+    """Yields what tells the process that started this one, if it watches, how far this one is; only meanwhile is it
+    expected to make steps."""
     path = os.environ.get(PULSE)
 
     def tell(text: str) -> None:
@@ -79,5 +94,4 @@ def pulsing() -> Iterator[Callable[[str], object]]:
     try:
         yield tell
     finally:
-        if path:
-            Path(path).unlink(missing_ok=True)
+        tell("")

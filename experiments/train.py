@@ -109,7 +109,7 @@ def main(options: TrainOptions) -> None:
             raise InputError("--network-seed", f"is {seed}", f"give {' or '.join(map(str, seeds))}, or more --seeds")
 
     # Other networks of the job may be trained beside it.
-    with open_job(options, alone=False, begins=not options.student, check=check_member) as job:
+    with open_job(options, alone=False, begins=not options.student, several=True, check=check_member) as job:
         folder = job.member(options.family, seed, student=options.student)
         pseudo_labels = job.out / "pseudo_labels" if options.student else None
         train_member(job, folder, options.family, seed, pseudo_labels=pseudo_labels)

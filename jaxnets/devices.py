@@ -1,12 +1,16 @@
 """Which devices work, and what lies on them. Every array that a device sees is placed here."""
 
+import hashlib
+import json
 import warnings
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnets.errors import InputError, brief
@@ -75,6 +79,25 @@ def default_precision(devices: Devices) -> str:
 def leads() -> bool:
     """Whether this process writes files and speaks: the first of those that work together does."""
     return jax.process_index() == 0
+
+
+def refuse_unlike(place: Path | str, facts: dict[str, Any]) -> None:
+    """Waits for all processes; InputError, in each of them, unless all give the same `facts` (JSON)."""
+    if jax.process_count() == 1:
+        return
+    names = sorted(facts)
+    sums = [hashlib.sha256(json.dumps(facts[name], sort_keys=True).encode()).digest() for name in names]
+    ours = np.array([np.frombuffer(one, np.int32) for one in sums])
+    different = [name for name, same in zip(names, equal(ours), strict=True) if not same]
+    if different:
+        fix = "start all of them with the same options, data and results folder"
+        raise InputError(place, f"is not the same to all processes: {' and '.join(different)}", fix)
+
+
+def equal(rows: np.ndarray) -> np.ndarray:
+    """rows (N, ...) -> (N,) bool: which rows all processes have alike."""
+    alike = multihost_utils.process_allgather(rows) == rows
+    return alike.all(axis=(0, *range(2, alike.ndim)))
 
 
 def local(devices: Devices) -> Devices:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import re
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from typing import Any
 import jax
 
 from jaxnets.devices import Devices
+from jaxnets.errors import InputError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
-FLAGS = re.compile("(JAX|XLA|NVIDIA_TF32)_")
+FLAGS = re.compile("(JAX|XLA|NVIDIA_TF32)_|NPROC$")
 HARMLESS = re.compile("CACHE|PLATFORM|COORDINATOR|DEVICE_IDS|VISIBLE_DEVICES|PYTHON_CLIENT|TRACEBACK|LOG")
 """Parts of the names of those variables that say where and beside what something is computed, not how."""
 
@@ -49,6 +51,16 @@ def instructions() -> str:
 def processors() -> int:
     """That this process may use: XLA divides its sums among them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def compare(place: Path, made_by: list[dict[str, Any]], now: dict[str, Any], *, identical: bool) -> None:
+    """A warning where one of the fingerprints is another than `now`; InputError if the bits must be `identical`."""
+    changed = next(filter(None, (differences(before, now) for before in made_by)), "")
+    if changed and identical:
+        fix = "go on where it began, or without --require-identical"
+        raise InputError(place, f"the bits may differ: {changed}", fix)
+    if changed:
+        warnings.warn(f"{place}: the bits may differ: {changed}", stacklevel=2)
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> str:

@@ -3,7 +3,6 @@
 import csv
 import io
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnets.config import to_json
-from jaxnets.devices import Devices, leads, local, replicate
+from jaxnets.devices import Devices, leads, local, refuse_unlike, replicate
 from jaxnets.errors import DivergedError, InputError, brief
 from jaxnets.files import atomic_file, write_json
-from jaxnets.fingerprint import differences, fingerprint
+from jaxnets.fingerprint import compare, fingerprint
 from jaxnets.inference.ensemble import accuracy
 from jaxnets.inference.predict import make_predict
 from jaxnets.readers.bounded import read_bytes
@@ -51,13 +50,14 @@ class Validation(NamedTuple):
 
 
 class Point(NamedTuple):
-    """Where a training is: its state, a row of metrics for every finished epoch, and of the epoch that is not finished
-    the metrics by step, and its seconds so far."""
+    """Where a training is: its state, a row of metrics for every finished epoch, of the epoch that is not finished the
+    metrics by step and its seconds so far, and the fingerprints of all that has computed it."""
 
     state: TrainState
     history: list[Row]
     part: dict[str, list[float]]
     seconds: float
+    made_by: list[dict[str, Any]]
 
     @property
     def steps(self) -> int:
@@ -96,8 +96,9 @@ def fit(
     training = config.recipe.training
     check_batch(training.batch_size, len(examples.images), devices)
     parts = assemble(config, len(examples.images))
-    now = fingerprint(devices)
-    point = resume(folder, config, parts.start(config.seed), now, identical=identical)
+    point = resume(folder, config, parts.start(config.seed), fingerprint(devices), identical=identical)
+    # Here all wait for all, too: the first must not rename what another one has not looked at yet.
+    refuse_unlike(folder, {"settings": config.settings(), "progress": [len(point.history), point.steps]})
     if len(point.history) == training.epochs:
         if leads():
             write_history(folder, point.history)  # a kill may have come between the last state and this
@@ -117,16 +118,17 @@ def fit(
         done = listener(config, parts, point, report, stopping)
         state, metrics = run_epoch(state, resident, parts.order(config.seed, epoch)[point.steps :], done)
         part = {name: [*point.part.get(name, []), *map(float, values)] for name, values in metrics.items()}
-        point = Point(state, point.history, part, point.seconds + time.perf_counter() - begin)
+        point = point._replace(state=state, part=part, seconds=point.seconds + time.perf_counter() - begin)
         with placed(config, parts, point):
             if point.steps == parts.steps:
                 log_probs = predict(state.average["params"], state.average["stats"], valid.images)
                 if not np.isfinite(log_probs).all():
                     raise DivergedError("answers to validation rows are not finite")
                 row = summarise(config, parts, point, accuracy(log_probs, valid.labels), compile_seconds)
-                point, compile_seconds = Point(state, [*point.history, row], {}, 0.0), 0.0
+                point = Point(state, [*point.history, row], {}, 0.0, point.made_by)
+                compile_seconds = 0.0
             if leads():
-                save(folder, config, point, now)
+                save(folder, config, point)
         if stopping():
             break
         report(Progress(epoch + 1, training.epochs, 0, parts.steps, training.batch_size, row["images_per_second"], row))
@@ -197,10 +199,10 @@ def summarise(config: RunConfig, parts: Assembly, point: Point, valid_accuracy: 
     }
 
 
-def save(folder: Path, config: RunConfig, point: Point, made_by: dict[str, Any]) -> None:
+def save(folder: Path, config: RunConfig, point: Point) -> None:
     """The best network first: after a kill between the two the epoch is trained again, and writes both."""
     state, history = point.state, point.history
-    facts: dict[str, Any] = {"config": config.settings(), "fingerprint": made_by}
+    facts: dict[str, Any] = {"config": config.settings(), "fingerprints": point.made_by}
     facts |= {"history": history, "part": point.part, "seconds": point.seconds}
     accuracies = [row["valid_accuracy"] for row in history]
     if not point.part and accuracies[-1] > max(accuracies[:-1], default=-1.0):
@@ -214,24 +216,21 @@ def save(folder: Path, config: RunConfig, point: Point, made_by: dict[str, Any])
 def resume(
     folder: Path, config: RunConfig, state: TrainState, now: dict[str, Any], *, identical: bool = False
 ) -> Point:
-    """Where the training in `folder` was left, or its start from the given state. InputError if it is another one's."""
+    """Where the training in `folder` was left, or its start from the given state. InputError if it is another one's;
+    where part of it was made otherwise than `now` a warning, or, if the bits must be `identical`, an InputError."""
     restored = checkpoint.restore(folder / "state", {"average": state.average, "rest": state._replace(average={})})
     if restored is None:
-        return Point(state, [], {}, 0.0)
+        return Point(state, [], {}, 0.0, [now])
     facts, ours = restored.facts, config.settings()
     different = [name for name in ours if facts["config"].get(name) != ours[name]]
     if different:
         problem = f"was trained with another {' and '.join(different)}"
         raise InputError(folder, problem, "name another folder, or train with the same settings as then")
-    changed = differences(facts["fingerprint"], now)
-    if changed and identical:
-        raise InputError(
-            folder, f"the bits may differ: {changed}", "go on where it began, or without --require-identical"
-        )
-    if changed:
-        warnings.warn(f"{folder}: the bits may differ: {changed}", stacklevel=2)
+    made_by = facts["fingerprints"]
+    compare(folder, made_by, now, identical=identical)
     state = restored.items["rest"]._replace(average=restored.items["average"])
-    return Point(state, facts["history"], facts["part"], facts["seconds"])
+    made_by = [*(one for one in made_by if one != now), now]
+    return Point(state, facts["history"], facts["part"], facts["seconds"], made_by)
 
 
 def write_history(folder: Path, history: list[Row]) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import tyro
 
-from experiments.apart import Share, Worker, flags, is_quicker, only, refuse_lost, refuse_stalled, shares
+from experiments.apart import STALL, Share, Worker, flags, is_quicker, only, refuse_lost, refuse_stalled, shares
 from experiments.ending import Stopped
+from experiments.launch import Standstill
 from experiments.options import Options
 from jaxnets.recipes import preset as preset_of
 from jaxnets.runs import open_run
@@ -116,9 +117,9 @@ def test_cores_are_shared_equally(monkeypatch, cores, networks, sizes):
 def test_a_worker_that_stands_still_ends_the_program(capsys):
     refuse_stalled(None)
     with pytest.raises(SystemExit) as ended:
-        refuse_stalled("senet-0")
+        refuse_stalled(Standstill("senet-0", STALL))
     assert ended.value.code == 75
-    assert capsys.readouterr().err.startswith("error: senet-0 has not finished a step for ")
+    assert capsys.readouterr().err.startswith("error: senet-0 has not finished a step for 300 s. ")
 
 
 CPU, GPU = (SimpleNamespace(platform=platform) for platform in ("cpu", "gpu"))

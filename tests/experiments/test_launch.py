@@ -7,8 +7,13 @@ import sys
 import jax
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 
+from experiments import ensemble, evaluate, predict, pseudo_label
 from experiments.launch import GRACE, stalled
+from experiments.options import Options
+from experiments.together import agreed
+from jaxnets.errors import InputError
 from jaxnets.runs import open_run
 from jaxnets.training.checkpoint import steps
 from tests.experiments.processes import TRAIN, finish, gone, wait_for, workers_of
@@ -141,18 +146,24 @@ def test_who_stands_still_is_told_by_a_clock_of_ones_own(tmp_path, monkeypatch):
     now, seen = [0.0], {}
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     for name, changed in (("0", 5), ("1", 3)):  # the system's clock may say what it likes
-        (tmp_path / name).touch()
+        (tmp_path / name).write_text("epoch 1")
         os.utime(tmp_path / name, (changed, changed))
     assert stalled(tmp_path, seen, 60) is None
     now[0] = 59.0
     assert stalled(tmp_path, seen, 60) is None
     os.utime(tmp_path / "0", (1, 1))
     now[0] = 61.0
-    assert stalled(tmp_path, seen, 60) == "1"
+    assert stalled(tmp_path, seen, 60) == ("1", 60)
     (tmp_path / "1").unlink()
     assert stalled(tmp_path, seen, 60) is None
     now[0] = 122.0
-    assert stalled(tmp_path, seen, 60) == "0"
+    assert stalled(tmp_path, seen, 60) == ("0", 60)
+    (tmp_path / "0").write_text("")  # it predicts
+    assert stalled(tmp_path, seen, 60) is None
+    now[0] = 722.0
+    assert stalled(tmp_path, seen, 60) is None
+    now[0] = 723.0
+    assert stalled(tmp_path, seen, 60) == ("0", 600)
 
 
 SLURM = {
@@ -163,15 +174,59 @@ SLURM = {
     "SLURM_STEP_NODELIST": "a",
 }
 ASK = """
-import sys, jax
+import socket, sys, jax
 from experiments.together import join
-join(sys.argv[1], 1, 0)
+join(f"127.0.0.1:{sys.argv[1]}", 1, 0)
 print("visible", jax.config.values["jax_cuda_visible_devices"])
+for host in ("127.0.0.1", "127.0.0.2"):
+    print(host, "refused" if socket.socket().connect_ex((host, int(sys.argv[1]))) else "let in")
 """
 
 
-def test_who_names_the_coordinator_sees_all_devices_under_slurm_too(start):
+@pytest.fixture
+def port():
+    """A free one."""
     with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    code, stdout, stderr = finish(start("-c", ASK, address, **SLURM))
-    assert (code, stdout) == (0, "visible all\n"), stderr
+        return str(free.getsockname()[1])
+
+
+def test_who_names_the_coordinator_sees_all_devices_under_slurm_too_and_lets_nobody_else_in(start, port):
+    code, stdout, stderr = finish(start("-c", ASK, port, **SLURM))
+    assert (code, stdout) == (0, "visible all\n127.0.0.1 let in\n127.0.0.2 refused\n"), stderr
+
+
+def test_processes_that_are_told_different_things_are_refused(start, port, tmp_path):
+    where = "--coordinator", f"127.0.0.1:{port}", "--processes", "2", "--process-id"
+    both = [start(*TRAIN, tmp_path, *where, str(number), "--seed", str(number)) for number in range(2)]
+    for process in both:
+        code, _, stderr = finish(process)
+        assert code == 2
+        assert f"error: {tmp_path}: is not the same to all processes: seed. Fix: start all" in stderr
+    assert not any(tmp_path.iterdir())
+
+
+def test_each_process_tells_the_others_of_a_ctrl_c_once(monkeypatch):
+    received, told = [], []
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", lambda step: step == 3)
+    monkeypatch.setattr(os, "kill", lambda process, number: told.append((process, number)))
+    stopping = agreed(lambda: bool(received))
+    assert not stopping()
+    received.append(signal.SIGINT)
+    assert [stopping() for _ in range(3)] == [False, True, True]
+    assert told == [(os.getpid(), signal.SIGTERM)]
+
+
+@pytest.mark.parametrize(
+    ("main", "options"),
+    [
+        (predict.main, Options),
+        (pseudo_label.main, Options),
+        (ensemble.main, ensemble.EnsembleOptions),
+        (evaluate.main, evaluate.EvaluateOptions),
+    ],
+)
+def test_what_one_process_writes_is_not_for_several(tmp_path, main, options):
+    with pytest.raises(InputError, match="only the pipeline and train are for several processes"):
+        main(options(data="digits", preset="smoke", out=tmp_path, coordinator="h:1", processes=2, process_id=0))
+    assert not any(tmp_path.iterdir())

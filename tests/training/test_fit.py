@@ -169,6 +169,8 @@ def test_other_hardware_is_spoken_of_or_refused(train, tmp_path, monkeypatch):
     assert files(tmp_path) == before
     with pytest.warns(UserWarning, match=r"the bits may differ: processors 99, was \d+$"):
         train(tmp_path, stopping=lambda: True)
+    with pytest.raises(InputError, match=r"the bits may differ: processors 99, was \d+\. Fix"):  # as when it went on
+        train(tmp_path, identical=True)
 
 
 @pytest.mark.parametrize("place", [0, 4, 5, 14])
