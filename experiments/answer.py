@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments.console import percent, say, show_table
 from experiments.export import open_runs
+from experiments.failures import short_names
 from experiments.options import run, writable_file
 from jaxnets.errors import InputError, brief
 from jaxnets.files import read_json
@@ -119,12 +120,12 @@ def main(options: AnswerOptions) -> None:
     except ValueError as error:
         raise InputError(options.picture, str(error), "write one digit on it, thickly") from error
     folders = list(options.runs) or [path.parent for path in sorted(PRETRAINED.glob("*/config.json"))]
-    answers = {folder.name: answer for folder, answer in zip(folders, ask(folders, image), strict=True)}
+    names, answers = short_names(folders), ask(folders, image)
     if options.scratch is not None:
-        answers = {"NumPy alone": ask_scratch(options.scratch, image)} | answers
-    rows = [[name, str(answer.argmax()), percent(answer.max())] for name, answer in answers.items()]
+        names, answers = ["NumPy alone", *names], [ask_scratch(options.scratch, image), *answers]
+    rows = [[name, str(answer.argmax()), percent(answer.max())] for name, answer in zip(names, answers, strict=True)]
     show_table(str(options.picture), ["network", "reads", "surely"], rows)
-    draw(options.out, image, list(answers), np.stack(list(answers.values())))
+    draw(options.out, image, names, np.stack(answers))
     say(str(options.out))
 
 
