@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from experiments.console import say
+from experiments.ensemble import read_ensemble
 from experiments.evaluate import read_report
 from experiments.looks import check_origin
 from experiments.options import run
@@ -107,7 +108,7 @@ def read_reports(jobs: tuple[Path, ...]) -> list[dict[str, Any]]:
 def check_members(job: Path, report: dict[str, Any]) -> None:
     """InputError where the report is not of the networks that are there."""
     fix = "run the pipeline again"
-    check(job / "ensemble")
+    read_ensemble(job)
     if report["made_from"]["ensemble"] != identity(job / "ensemble"):
         raise InputError(job / "report.json", "is of another ensemble", fix)
     for name in report["ensemble"]["members"]:

@@ -6,10 +6,12 @@ import pytest
 
 from experiments import ensemble, evaluate, publish
 from experiments.ensemble import EnsembleOptions
-from experiments.evaluate import EvaluateOptions
+from experiments.evaluate import EvaluateOptions, read_report
 from experiments.pipeline import PipelineOptions, main
 from jaxnets.data import load, read_submission
 from jaxnets.errors import InputError
+from jaxnets.seal import check, seal
+from tests.experiments.processes import files
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +157,39 @@ def test_a_network_that_was_not_scored_is_not_published(job, tmp_path):
     with pytest.raises(InputError, match="senet-0: is not the network that was scored"):
         publish.main(publish.PublishOptions(jobs=(job,), out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def predict_otherwise(job, name):
+    """As if the network had been asked anew: other answers, sealed in their turn."""
+    path = job / "predictions" / name / "test.npz"
+    with np.load(path) as file:
+        log_probs = file["log_probs"][:, ::-1]
+    made_from = check(path.parent)
+    np.savez(path, log_probs=log_probs)
+    seal(path.parent, made_from)
+
+
+def test_an_ensemble_of_other_answers_is_neither_scored_nor_published(job, tmp_path):
+    predict_otherwise(job, "senet-0")
+    before = files(job)
+    with pytest.raises(InputError, match=r"ensemble: was made from other predictions.*run experiments.ensemble again"):
+        evaluate.main(EvaluateOptions(preset="smoke", data="digits", out=job, compilation_cache=False))
+    with pytest.raises(InputError, match="ensemble: was made from other predictions"):
+        publish.main(publish.PublishOptions(jobs=(job,), out=tmp_path / "out"))
+    assert files(job) == before
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_a_network_of_another_seed_is_no_student(job):
+    for folder in ("members", "predictions"):
+        for path in (job / folder).glob("*-0"):
+            shutil.rmtree(path) if path.name != "wide_cnn-0" else path.rename(path.with_name("wide_cnn-1"))
+    options = {"preset": "smoke", "data": "digits", "out": job, "compilation_cache": False}
+    ensemble.main(EnsembleOptions(seeds=2, **options))
+    evaluate.main(EvaluateOptions(**options))  # with one seed, as the preset has it
+    report = read_report(job / "report.json")
+    [teacher] = [member for member in report["members"] if not member["student"]]
+    assert report["ensemble"]["inductive_test_accuracy"] == teacher["tta_test_accuracy"]
 
 
 def test_a_changed_report_is_not_published(job, tmp_path):
