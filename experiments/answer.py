@@ -11,7 +11,6 @@ from experiments.export import open_runs
 from experiments.failures import short_names
 from experiments.options import run, writable_file
 from jaxnets.errors import InputError, brief
-from jaxnets.files import read_json
 from jaxnets.readers.bounded import read_bytes
 from jaxnets.seal import check
 
@@ -66,14 +65,14 @@ def ask_scratch(folder: Path, image: np.ndarray) -> np.ndarray:
     from scratch.train import Settings, predict
     from scratch.weights import load_params
 
-    if (folder / "seed-0").is_dir():
-        check(folder / "seed-0")
+    seed = folder / "seed-0"
+    made_from = check(seed) if seed.is_dir() else {}
     try:
         if (folder / "settings.json").is_file():
             params, settings = load_scratch(folder)
         else:
-            settings = Settings(activation=read_json(folder / "job.json")["recipe"]["activation"])
-            params = load_params(folder / "seed-0" / "weights.npz")
+            settings = Settings(activation=made_from["recipe"]["activation"])
+            params = load_params(seed / "weights.npz")
         return np.exp(predict(params, image[None].astype(np.float32) / 255, settings))[0]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(folder, f"holds no network for {image.shape} pixels", "name one of train_scratch") from error
