@@ -8,9 +8,9 @@ import numpy as np
 
 from experiments.console import percent, say, show_table
 from experiments.export import open_runs
+from experiments.failures import short_names
 from experiments.options import run, writable_file
 from jaxnets.errors import InputError, brief
-from jaxnets.files import read_json
 from jaxnets.readers.bounded import read_bytes
 from jaxnets.seal import check
 
@@ -65,14 +65,14 @@ def ask_scratch(folder: Path, image: np.ndarray) -> np.ndarray:
     from scratch.train import Settings, predict
     from scratch.weights import load_params
 
-    if (folder / "seed-0").is_dir():
-        check(folder / "seed-0")
+    seed = folder / "seed-0"
+    made_from = check(seed) if seed.is_dir() else {}
     try:
         if (folder / "settings.json").is_file():
             params, settings = load_scratch(folder)
         else:
-            settings = Settings(activation=read_json(folder / "job.json")["recipe"]["activation"])
-            params = load_params(folder / "seed-0" / "weights.npz")
+            settings = Settings(activation=made_from["recipe"]["activation"])
+            params = load_params(seed / "weights.npz")
         return np.exp(predict(params, image[None].astype(np.float32) / 255, settings))[0]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(folder, f"holds no network for {image.shape} pixels", "name one of train_scratch") from error
@@ -119,12 +119,12 @@ def main(options: AnswerOptions) -> None:
     except ValueError as error:
         raise InputError(options.picture, str(error), "write one digit on it, thickly") from error
     folders = list(options.runs) or [path.parent for path in sorted(PRETRAINED.glob("*/config.json"))]
-    answers = {folder.name: answer for folder, answer in zip(folders, ask(folders, image), strict=True)}
+    names, answers = short_names(folders), ask(folders, image)
     if options.scratch is not None:
-        answers = {"NumPy alone": ask_scratch(options.scratch, image)} | answers
-    rows = [[name, str(answer.argmax()), percent(answer.max())] for name, answer in answers.items()]
+        names, answers = ["NumPy alone", *names], [ask_scratch(options.scratch, image), *answers]
+    rows = [[name, str(answer.argmax()), percent(answer.max())] for name, answer in zip(names, answers, strict=True)]
     show_table(str(options.picture), ["network", "reads", "surely"], rows)
-    draw(options.out, image, list(answers), np.stack(list(answers.values())))
+    draw(options.out, image, names, np.stack(answers))
     say(str(options.out))
 
 

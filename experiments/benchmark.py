@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from experiments.console import percent, say, show_table
-from experiments.options import run, writable_file
+from experiments.options import check_families, run, writable_file
 from jaxnets import data
 from jaxnets.errors import InputError
 from jaxnets.files import write_json
@@ -144,8 +144,7 @@ def main(options: BenchmarkOptions) -> None:
     for name, value in counts.items():
         if value < 1:
             raise InputError(f"--{name}", f"is {value}", "give a whole number of at least 1")
-    for family in options.families:
-        preset(options.preset).recipe(family)
+    check_families(preset(options.preset), options.families, option="--families")
     digits = data.load(options.data)
     writable_file(options.out)
     for part in options.parts:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +12,9 @@ from experiments.origin import clocked
 from experiments.predict import predictions, read_log_probs, trained
 from experiments.scores import combine_views, summarise
 from jaxnets.data import write_submission
+from jaxnets.errors import InputError
 from jaxnets.files import atomic_file, read_json, write_json
-from jaxnets.seal import identity, is_made, sealed_folder
+from jaxnets.seal import check, identity, is_made, sealed_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,19 @@ def combine_members(job: Job, networks: list[Path], *, fit_weights: bool = False
             write_json(draft / "summary.json", names | {"weights": weights.tolist()} | summary)
             write_submission(draft / "submission.csv", log_probs.argmax(axis=-1))
     publish_submission(folder / "submission.csv", job.out / "submission.csv")
+
+
+def read_ensemble(out: Path) -> dict[str, Any]:
+    """-> the summary of a job's ensemble; InputError where it is missing or damaged, or its networks have predicted
+    anew since: the answers of then and of now are not to be mixed."""
+    folder = out / "ensemble"
+    if not folder.is_dir():
+        raise InputError(folder, "is missing", "run experiments.ensemble or the pipeline first")
+    made_from = check(folder).get("predictions")
+    summary = read_json(folder / "summary.json")
+    if made_from != {name: identity(out / "predictions" / name) for name in summary["members"]}:
+        raise InputError(folder, "was made from other predictions", "run experiments.ensemble again")
+    return summary
 
 
 def publish_submission(source: Path, target: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from experiments.console import percent, result, say
+from experiments.ensemble import read_ensemble
 from experiments.failures import draw_failures, short_names
 from experiments.options import MANY, Job, ScoreOptions, open_job, run, start_jax, writable_file
 from experiments.origin import clocked, command, versions
@@ -21,7 +22,7 @@ from jaxnets import data
 from jaxnets.errors import InputError
 from jaxnets.files import read_json, write_json
 from jaxnets.rows import FILE, was_trained_on
-from jaxnets.seal import check, identity, own_sum
+from jaxnets.seal import identity, own_sum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +43,12 @@ def evaluate(
     """-> the report of a job's ensemble, with what `start` says in the end of how it came about. It is left as
     report.json, and before it report.html and pictures of mistakes. Test accuracies are None where the data has no test
     labels."""
-    ensemble = job.out / "ensemble"
-    if not ensemble.is_dir():
-        raise InputError(ensemble, "is missing", "run experiments.ensemble or the pipeline first")
-    check(ensemble)
-    summary = read_json(ensemble / "summary.json")
+    from jaxnets.runs import read_config
+
+    summary = read_ensemble(job.out)
     folders = [job.out / "members" / name for name in summary["members"]]
     trained_rows = 0 if test_labels is None else check_rows(folders, job.digits.x_test, allowed=allowed)
-    inductive = [folder in job.teachers() for folder in folders]
+    inductive = [read_config(folder).pseudo_labels is None for folder in folders]
     valid, test = read_log_probs(job, folders).values()
     answers = Answers(folders, inductive, valid, job.valid_labels(), test, test_labels, trained_rows)
     pseudo_path = job.out / "pseudo_labels" / "summary.json"
@@ -60,7 +59,7 @@ def evaluate(
         "seed": job.seed,
         "train_rows": len(job.train_rows),
         "pseudo_labels": read_json(pseudo_path) if pseudo_path.is_file() else None,
-        "made_from": origin(ensemble, test_labels, allowed=allowed),
+        "made_from": origin(job.out / "ensemble", test_labels, allowed=allowed),
     }
     with clocked(job.out, "evaluate"):
         report = report_of(answers, facts, summary, job.digits.x_test, job.devices, job.out)

@@ -49,12 +49,14 @@ def short_names(folders: list[Path]) -> list[str]:
 
 
 def write_mistakes(path: Path, names: list[str], labels: np.ndarray, members: np.ndarray, together: np.ndarray) -> None:
-    """A line for each image that the ensemble misses: row, label, answer, its probability, each network's answer."""
+    """A line for each image that the ensemble misses: row, label, answer, its probability, each network's answer. A
+    network whose name is one of those columns' stands there as a path, such as ./label."""
     import pandas as pd
 
     rows = np.flatnonzero(together.argmax(-1) != labels)
     columns = {"row": rows, "label": labels[rows], "answer": together[rows].argmax(-1)}
     columns["probability"] = np.exp(together[rows].max(-1)).round(4)
-    columns |= {name: members[number, rows].argmax(-1) for number, name in enumerate(names)}
+    told = [f"./{name}" if name in columns else name for name in names]
+    columns |= {name: members[number, rows].argmax(-1) for number, name in enumerate(told)}
     with atomic_file(path) as draft:
         pd.DataFrame(columns).to_csv(draft, index=False)

@@ -19,7 +19,6 @@ def save_look(unfinished: Path, state: State, history: list[Row], made_from: dic
     """All that the training needs to go on, in a sealed folder of its own; of the others the one before it stays."""
     folder = unfinished / f"epoch-{state.epoch}"
     with writing(unfinished):
-        discard(folder)  # a damaged one
         with sealed_folder(folder, made_from) as draft:
             save_params(draft / "weights.npz", state.params)
             save_params(draft / "velocity.npz", state.velocity)

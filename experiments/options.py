@@ -175,10 +175,17 @@ def chosen_preset(options: Options, default: str) -> Preset:
             raise InputError("--seeds", f"is {options.seeds}", f"give a whole number from 1 to {MANY}")
         preset = replace(preset, seeds=options.seeds)
     if options.students is not None:
-        for family in options.students:
-            preset.recipe(family, option="--students")
+        check_families(preset, options.students, option="--students")
         preset = replace(preset, students=options.students)
     return preset
+
+
+def check_families(preset: Preset, families: tuple[str, ...], *, option: str) -> None:
+    """InputError where the preset has not all of them, or one is named twice."""
+    for family in families:
+        preset.recipe(family, option=option)
+    if len(set(families)) < len(families):
+        raise InputError(option, "names a family twice", "name each once")
 
 
 def same_for_all(preset: Preset) -> dict[str, Any]:

@@ -1,16 +1,20 @@
 """Puts trained networks where the repository keeps those that it ships: weights, recipe, history, training rows, and
 how good they are over the seeds of several jobs. The network in NumPy alone is published in its own way."""
 
+import os
 import shutil
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from experiments.console import say
+from experiments.ensemble import read_ensemble
 from experiments.evaluate import read_report
-from experiments.looks import check_origin
+from experiments.looks import check_origin, read_history
 from experiments.options import run
 from jaxnets.errors import InputError, brief
 from jaxnets.files import read_json, write_json
@@ -26,43 +30,55 @@ class PublishOptions:
     scratch: Path | None = None
     """Folder of a finished experiments.train_scratch; its seed 0 is published as `scratch`."""
     out: Path = Path("checkpoints/pretrained")
-    """Where to, a folder a family; there must be none of that name."""
+    """Where to, a folder a family; there must be no other of that name."""
 
 
-def publish(source: Path, target: Path, result: dict[str, Any]) -> None:
-    """The run in `source` -> `target`, complete or absent, with its averaged weights in a plain file."""
+class Publication(NamedTuple):
+    """A network that is ready to be published: in which folder, what it was made from, how good it is, and what writes
+    its files there."""
+
+    target: Path
+    made_from: dict[str, Any]
+    result: dict[str, Any]
+    fill: Callable[[Path], None]
+
+
+def of_run(source: Path, target: Path, result: dict[str, Any]) -> Publication:
+    """The run in `source`, with its averaged weights in a plain file; InputError where it is damaged."""
     from jaxnets.models.weights import write_weights
     from jaxnets.runs import open_run
 
     trained = open_run(source)
-    with sealed_folder(target, {"network": identity(source)}) as draft:
+
+    def fill(draft: Path) -> None:
         write_weights(draft / "weights.npz", {"params": trained.params, "stats": trained.stats})
         for name in ("config.json", "metrics.csv", FILE):
             shutil.copyfile(source / name, draft / name)
-        write_json(draft / "result.json", result)
+
+    return Publication(target, {"network": identity(source)}, result, fill)
 
 
-def publish_scratch(source: Path, target: Path) -> None:
-    """Seed 0 of the folder that experiments.train_scratch left -> `target`, complete or absent."""
-    claim_absent(target)
-    if not (source / "report.json").is_file():
-        raise InputError(source, "holds no report.json", "name the folder of a finished experiments.train_scratch")
-    seed = source / "seed-0"
-    if not seed.is_dir():
-        raise InputError(source, "holds no seed-0", "name the folder of a finished experiments.train_scratch")
-    report, job = read_json(source / "report.json"), read_json(source / "job.json")
+def of_scratch(source: Path, target: Path) -> Publication:
+    """Seed 0 of the folder that experiments.train_scratch left, with the settings that its seal tells of."""
+    seed, path = source / "seed-0", source / "report.json"
+    for needed in (path, seed):
+        if not needed.exists():
+            fix = "name the folder of a finished experiments.train_scratch"
+            raise InputError(source, f"holds no {needed.name}", fix)
+    report, job = read_report(path), read_json(source / "job.json")
     check_origin(seed, job | {"seed": 0})
-    try:
-        settings = report.pop("settings")
-        command = f"python -m experiments.train_scratch --recipe {report['recipe']} --seeds {report['seeds']}"
-    except KeyError as error:
-        problem = f"is damaged (it has no {brief(error)})"
-        raise InputError(source / "report.json", problem, "run experiments.train_scratch again") from error
-    with sealed_folder(target, job) as draft:
-        save_params(draft / "weights.npz", load_params(seed / "weights.npz"))
+    if job.get("scored") != "test":
+        raise InputError(source, "was scored on validation rows", "publish a training without --validate")
+    if report.get("test_accuracies", [])[:1] != [read_history(seed / "metrics.csv")[-1]["test_accuracy"]]:
+        raise InputError(path, "is of other networks", "run experiments.train_scratch again")
+    params = load_params(seed / "weights.npz")
+
+    def fill(draft: Path) -> None:
+        save_params(draft / "weights.npz", params)
         shutil.copyfile(seed / "metrics.csv", draft / "metrics.csv")
-        write_json(draft / "settings.json", settings)
-        write_json(draft / "result.json", {"command": command} | report)
+        write_json(draft / "settings.json", job["recipe"])
+
+    return Publication(target, job, {name: report[name] for name in report if name != "settings"}, fill)
 
 
 def results(reports: list[dict[str, Any]], family: str) -> dict[str, Any]:
@@ -107,7 +123,7 @@ def read_reports(jobs: tuple[Path, ...]) -> list[dict[str, Any]]:
 def check_members(job: Path, report: dict[str, Any]) -> None:
     """InputError where the report is not of the networks that are there."""
     fix = "run the pipeline again"
-    check(job / "ensemble")
+    read_ensemble(job)
     if report["made_from"]["ensemble"] != identity(job / "ensemble"):
         raise InputError(job / "report.json", "is of another ensemble", fix)
     for name in report["ensemble"]["members"]:
@@ -115,16 +131,7 @@ def check_members(job: Path, report: dict[str, Any]) -> None:
             raise InputError(job / "members" / name, "is not the network that was scored", fix)
 
 
-def claim_absent(folder: Path) -> None:
-    if folder.exists():
-        raise InputError(folder, "is there already", "move it away, or give another --out")
-
-
-def say_size(folder: Path) -> None:
-    say(f"{folder}: {sum(path.stat().st_size for path in folder.iterdir()) / 2**20:.1f} MiB")
-
-
-def publish_jobs(jobs: tuple[Path, ...], out: Path) -> None:
+def of_jobs(jobs: tuple[Path, ...], out: Path) -> list[Publication]:
     try:
         reports = read_reports(jobs)
         first = [member for member in reports[0]["members"] if not member["student"]]
@@ -132,21 +139,39 @@ def publish_jobs(jobs: tuple[Path, ...], out: Path) -> None:
         shown = {family: results(reports, family) for family in families}
     except (KeyError, TypeError) as error:
         raise InputError("--jobs", f"have a damaged report.json ({brief(error)})", "run the pipeline again") from error
-    for family in families:
-        claim_absent(out / family)
-    for family in families:
-        publish(jobs[0] / "members" / f"{family}-{reports[0]['seed']}", out / family, shown[family])
-        say_size(out / family)
+    members, seed = jobs[0] / "members", reports[0]["seed"]
+    return [of_run(members / f"{family}-{seed}", out / family, shown[family]) for family in families]
+
+
+def is_published(publication: Publication) -> bool:
+    """Whether that very network is there with that very result, as where an earlier start was interrupted; InputError
+    where anything else is."""
+    target, made_from, result, _ = publication
+    if not os.path.lexists(target):
+        return False
+    with suppress(InputError):  # of what is damaged, or no network
+        if check(target) == made_from and read_json(target / "result.json") == result:
+            return True
+    raise InputError(target, "is there already", "move it away, or give another --out")
+
+
+def publish(publication: Publication) -> None:
+    """Leaves its folder, complete or absent."""
+    target, made_from, result, fill = publication
+    with sealed_folder(target, made_from) as draft:
+        fill(draft)
+        write_json(draft / "result.json", result)
+    say(f"{target}: {sum(path.stat().st_size for path in target.iterdir()) / 2**20:.1f} MiB")
 
 
 def main(options: PublishOptions) -> None:
     if not options.jobs and not options.scratch:
         raise InputError("--jobs", "names no folder", "name those of finished pipelines, or one with --scratch")
-    if options.scratch:
-        publish_scratch(options.scratch, options.out / "scratch")
-        say_size(options.out / "scratch")
-    if options.jobs:
-        publish_jobs(options.jobs, options.out)
+    ready = [of_scratch(options.scratch, options.out / "scratch")] if options.scratch else []
+    ready += of_jobs(options.jobs, options.out) if options.jobs else []
+    missing = [publication for publication in ready if not is_published(publication)]
+    for publication in missing:
+        publish(publication)
 
 
 if __name__ == "__main__":

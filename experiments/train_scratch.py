@@ -20,7 +20,7 @@ from jaxnets import data
 from jaxnets.config import to_json
 from jaxnets.errors import DivergedError, InputError
 from jaxnets.files import remove, write_json
-from jaxnets.seal import sealed_folder
+from jaxnets.seal import own_sum, sealed_folder
 from scratch.recipes import RECIPES
 from scratch.train import Settings, State, accuracy, fit, predict
 from scratch.weights import save_params
@@ -200,7 +200,7 @@ def main(options: ScratchOptions) -> None:
     judged = judge(kind, digits.name, rows.x_score, rows.y_score, rows.places, trained.log_probs)
     draw(out, judged, trained)
     write_scratch_report(out, summary, judged, settings, trained, rows.x_train, rows.y_train)
-    write_json(out / "report.json", summary)
+    write_json(out / "report.json", summary | {"sha256": own_sum(summary)})
     mean, sd = (summary[f"{rows.scored}_accuracy_{part}"] for part in ("mean", "sd"))
     spread = "" if sd is None else f" +- {sd:.2%} over {seeds} seeds"
     each = f"{np.median(summary['seconds']):.1f} s each"

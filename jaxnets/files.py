@@ -40,14 +40,15 @@ def put_new(draft: Path, path: Path) -> None:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yields an empty folder to fill; it becomes `path`, which must not exist yet, when the block ends well. InputError
-    where the disk does not take it."""
+    """Yields an empty folder to fill; it becomes `path` when the block ends well. What was there before goes in that
+    moment, and not if the block fails. InputError where the disk does not take it."""
     with writing(path), tidy(path) as draft:
         draft.mkdir()
         yield draft
         for root, _, names in os.walk(draft):
             for name in (*names, "."):
                 flush_to_disk(Path(root, name))
+        discard(path)
         os.rename(draft, path)
         flush_to_disk(path.parent)
 

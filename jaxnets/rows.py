@@ -1,5 +1,6 @@
-"""Which images a network was trained on, a hash each, so that nobody scores it on them: many test sets of handwritten
-digits are in part other sets' training rows."""
+"""Which labelled images a network was trained on, a hash each, so that nobody scores it on them: many test sets of
+handwritten digits are in part other sets' training rows. Test images that a student learnt without their labels are not
+among them; its config.json says how many they were."""
 
 import hashlib
 import io
@@ -24,13 +25,14 @@ def hash_rows(images: np.ndarray) -> np.ndarray:
 
 
 def write_rows(folder: Path, images: np.ndarray) -> None:
-    """Leaves in a run's folder the hashes of the images that it was trained on, sorted, each once."""
+    """Leaves in a run's folder the hashes of the labelled images that it was trained on, sorted, each once."""
     with atomic_file(folder / FILE) as draft, draft.open("wb") as file:
         np.save(file, np.unique(hash_rows(images)))
 
 
 def was_trained_on(folder: Path, images: np.ndarray) -> np.ndarray:
-    """images (N, ...) uint8 -> (N,) whether the run in `folder` was trained on them. InputError if it does not say."""
+    """images (N, ...) uint8 -> (N,) whether the run in `folder` was trained on them and their labels. InputError if it
+    does not say."""
     path = folder / FILE
     if not path.exists():
         problem = "does not say which images it was trained on"

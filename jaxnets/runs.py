@@ -146,7 +146,8 @@ def open_run(folder: str | Path, *, best: bool = False) -> Run:
     """The trained network in `folder`: averaged weights and statistics of its last epoch, as NumPy arrays, or those of
     the epoch with the `best` accuracy on validation rows. Where a run was published there are only the last ones.
 
-    Raises InputError where it is no run, is damaged, or was not written to its end.
+    Raises InputError where it is no run, is damaged, or was not trained to its end: of that one the best epoch so far
+    can be had.
     """
     folder = Path(folder)
     if (folder / SEAL).is_file():
@@ -162,4 +163,7 @@ def open_run(folder: str | Path, *, best: bool = False) -> Run:
     restored = restore(folder / ("best" if best else "state"), {"average": average})
     if restored is None:
         raise InputError(folder, "holds no finished state", "let its training end: start it again")
+    epochs, done = config.recipe.training.epochs, len(restored.facts.get("history", []))
+    if done < epochs and not best:
+        raise InputError(folder, f"was trained for {done} of {epochs} epochs", "let its training end: start it again")
     return Run(config, graphdef, **restored.items["average"])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets.errors import InputError, brief
-from jaxnets.files import atomic_file, atomic_folder, discard, writing
+from jaxnets.files import atomic_file, atomic_folder
 
 FILE = "seal.json"
 VERSION = 1
@@ -24,8 +24,8 @@ FIX = "delete the folder; the command that made it makes it anew"
 
 @contextmanager
 def sealed_folder(path: Path, made_from: Mapping[str, Any]) -> Iterator[Path]:
-    """Yields an empty folder to fill; it becomes `path`, which must not exist yet, when the block ends well: sealed and
-    on the disk. `made_from` is whatever JSON tells what the content follows from."""
+    """Yields an empty folder to fill; it becomes `path` when the block ends well: sealed and on the disk. What was
+    there before stays until then. `made_from` is whatever JSON tells what the content follows from."""
     with atomic_folder(path) as draft:
         yield draft
         seal(draft, made_from)
@@ -56,14 +56,13 @@ def check(folder: Path) -> dict[str, Any]:
 
 
 def is_made(folder: Path, made_from: Mapping[str, Any]) -> bool:
-    """Whether `folder` is there, whole, and made from just that. Else it is removed, and a damaged one is spoken of."""
+    """Whether `folder` is there, whole, and made from just that. A damaged one is spoken of; like one that was made
+    from something else, it stays until `sealed_folder` has another in its place."""
     try:
         if folder.is_dir() and check(folder) == json.loads(json.dumps(made_from)):
             return True
     except InputError as error:
         warnings.warn(f"{error.place}: {error.problem}; {folder} is made anew", stacklevel=2)
-    with writing(folder):
-        discard(folder)
     return False
 
 

@@ -1,6 +1,9 @@
+import csv
+
 import numpy as np
 import pytest
 
+from experiments.failures import write_mistakes
 from jaxnets.failures import disagreement, draw_missed, draw_reliability, subset_errors
 
 
@@ -31,6 +34,15 @@ def test_of_many_choices_a_fixed_part_is_drawn(members):
     errors = subset_errors(many, LABELS, most=20)
     assert max(map(len, errors)) == 20
     assert errors == subset_errors(many, LABELS, most=20)
+
+
+def test_no_network_takes_a_columns_place(members, tmp_path):
+    names = ["resnet-0", "label", "answer", "row"]
+    write_mistakes(tmp_path / "mistakes.csv", names, LABELS, members, members[3])
+    with (tmp_path / "mistakes.csv").open(newline="") as file:
+        header, *lines = csv.reader(file)
+    assert header == ["row", "label", "answer", "probability", "resnet-0", "./label", "./answer", "./row"]
+    assert [line[:3] + line[4:] for line in lines][4] == ["4", "1", "2", "1", "1", "0", "2"]
 
 
 def test_a_picture_has_room_for_any_number_of_mistakes(tmp_path):

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -54,10 +55,29 @@ def test_a_failed_folder_vanishes(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_a_full_folder_is_not_replaced(tmp_path):
+def test_a_folder_is_replaced_by_a_whole_one_alone(tmp_path):
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / "old").touch()
+    with pytest.raises(ZeroDivisionError):
+        fill(atomic_folder, path, ZeroDivisionError)
+    assert names(path) == ["old"]
+    with atomic_folder(path) as draft:
+        (draft / "new").touch()
+        assert names(path) == ["old"]
+    assert names(path) == ["new"]
+    assert names(tmp_path) == ["run"]
+
+
+def test_a_folder_that_the_disk_does_not_take_costs_nothing(tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "old").touch()
-    with pytest.raises(InputError, match="not empty"), atomic_folder(tmp_path / "run") as draft:
+
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("jaxnets.files.flush_to_disk", full)
+    with pytest.raises(InputError, match="No space left"), atomic_folder(tmp_path / "run") as draft:
         (draft / "new").touch()
     assert names(tmp_path / "run") == ["old"]
     assert names(tmp_path) == ["run"]

@@ -64,7 +64,9 @@ def test_damage_is_named(sealed, damage, words):
         check(sealed)
     with pytest.warns(UserWarning, match="is made anew"):
         assert not is_made(sealed, ORIGIN)
-    assert not sealed.exists()
+    with sealed_folder(sealed, ORIGIN):
+        pass
+    assert is_made(sealed, ORIGIN)
 
 
 def test_a_huge_seal_is_not_read(sealed, monkeypatch):
@@ -73,10 +75,16 @@ def test_a_huge_seal_is_not_read(sealed, monkeypatch):
         check(sealed)
 
 
-def test_what_was_made_from_something_else_goes(sealed):
-    assert not is_made(sealed, ORIGIN | {"by": "machine"})
-    assert not sealed.exists()
-    assert not is_made(sealed, ORIGIN)
+def test_what_was_made_from_something_else_stays_until_another_is_whole(sealed):
+    other = ORIGIN | {"by": "machine"}
+    assert not is_made(sealed, other)
+    with pytest.raises(ZeroDivisionError), sealed_folder(sealed, other):
+        raise ZeroDivisionError
+    assert is_made(sealed, ORIGIN)
+    with sealed_folder(sealed, other):
+        assert is_made(sealed, ORIGIN)
+    assert is_made(sealed, other)
+    assert [path.name for path in sealed.iterdir()] == ["seal.json"]
 
 
 def test_a_folder_that_failed_is_not_there(tmp_path):

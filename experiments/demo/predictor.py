@@ -86,9 +86,12 @@ def load_scratch(folder: Path) -> tuple[list, Settings]:
 
 
 def load_all(folder: Path = PRETRAINED) -> Predictor:
-    """The networks that come with the repository."""
+    """The networks that come with the repository; InputError where one is missing, or not as it was published."""
     try:
-        return Predictor({name: load_pretrained(name, folder) for name in FAMILIES}, load_scratch(folder / "scratch"))
+        models = {name: load_pretrained(name, folder) for name in FAMILIES}
+        for name in models:
+            check(folder / name)
+        return Predictor(models, load_scratch(folder / "scratch"))
     except InputError:
         raise
     except (OSError, ValueError) as error:

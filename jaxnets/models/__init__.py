@@ -17,7 +17,7 @@ from jaxnets.models.functional import merge, split
 from jaxnets.models.inception import Inception
 from jaxnets.models.resnet import ResNet
 from jaxnets.models.senet import SENet
-from jaxnets.models.weights import PRETRAINED, read_weights
+from jaxnets.models.weights import PRETRAINED, read_weights, refuse_changed
 from jaxnets.models.wide_cnn import WideCNN
 
 MODELS: dict[str, Callable[..., nnx.Module]] = {
@@ -51,13 +51,14 @@ def load_pretrained(name: str, folder: str | Path = PRETRAINED) -> nnx.Module:
     Trained on MNIST's training file; `folder`/NAME/result.json says how. In evaluation mode, float32.
 
     Raises:
-        ValueError: no such network is there, or its files are damaged.
+        ValueError: no such network is there, or its files are damaged, or are not those that its seal.json names.
     """
     folder = Path(folder)
     home = folder / name
     if not (home / "config.json").is_file():
         known = ", ".join(sorted(path.parent.name for path in folder.glob("*/config.json"))) or "none"
         raise ValueError(f"no pretrained network {name!r} in {folder}, which a clone of the repository has: {known}")
+    refuse_changed(home, "config.json", "weights.npz")
     try:
         config = json.loads((home / "config.json").read_text())
         family, sizes = config["recipe"]["family"], config["recipe"]["sizes"]

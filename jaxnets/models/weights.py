@@ -1,5 +1,7 @@
 """A trained network's weights as one file of plain arrays, which NumPy reads without anything else."""
 
+import hashlib
+import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,21 @@ def read_weights(path: Path, like: Any) -> Any:
     if infinite := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
         raise ValueError(f"{path} is damaged: {infinite[0]} is not finite")
     return jax.tree.unflatten(jax.tree.structure(like), list(arrays.values()))
+
+
+def refuse_changed(folder: Path, *names: str) -> None:
+    """ValueError unless these files are as the folder's seal.json has them; without one, nothing is known of them."""
+    path = folder / "seal.json"
+    if not path.is_file():
+        return
+    try:
+        sealed = json.loads(path.read_bytes())["files"]
+        told = [sealed[name] for name in names]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: {error!r:.60}") from error
+    for name, sha256 in zip(names, told, strict=True):
+        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != sha256:
+            raise ValueError(f"{folder / name} is damaged: it is not as it was sealed")
 
 
 def kind(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype]:

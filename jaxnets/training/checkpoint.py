@@ -46,9 +46,7 @@ def save(folder: Path, step: int, items: dict[str, Any], facts: dict[str, Any], 
         for leftover in folder.glob(".*.tmp"):
             remove(leftover)
         check_room(folder, items, times=1)
-        path = folder / str(step)
-        discard(path)  # a damaged one, or training would not come here again
-        with sealed_folder(path, {**facts, "leaves": describe(items)}) as draft:
+        with sealed_folder(folder / str(step), {**facts, "leaves": describe(items)}) as draft:
             write(draft, items)
             if not same(read(draft, items), items):
                 raise OSError(0, "what was written reads otherwise")

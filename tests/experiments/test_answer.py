@@ -1,5 +1,7 @@
 import itertools
+import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,6 +46,15 @@ def test_the_answer_is_a_table_and_a_picture(centred, tmp_path, capsys):
     main(AnswerOptions(picture=tmp_path / "photo.jpg", runs=(PRETRAINED / "wide_cnn",), out=out))
     assert f"wide_cnn │     {centred[1][21]}" in capsys.readouterr().out
     assert imread(out).ndim == 3
+
+
+def test_networks_of_one_name_are_told_apart(centred, tmp_path, capsys):
+    runs = [Path(shutil.copytree(PRETRAINED / "wide_cnn", tmp_path / job / "wide_cnn")) for job in ("one", "other")]
+    Image.fromarray(photograph(centred[0][21], np.random.default_rng(1))).save(tmp_path / "photo.png")
+    main(AnswerOptions(picture=tmp_path / "photo.png", runs=tuple(runs), out=tmp_path / "answer.png"))
+    table = capsys.readouterr().out
+    assert "one/wide_cnn" in table
+    assert "other/wide_cnn" in table
 
 
 def turned_back():

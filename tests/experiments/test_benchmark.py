@@ -93,9 +93,12 @@ def test_nothing_to_time_is_refused(tmp_path, wrong):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_family_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no family 'vgg'"):
-        main(BenchmarkOptions(families=("vgg",), data="digits", out=tmp_path / "benchmark.json"))
+@pytest.mark.parametrize(
+    ("families", "words"), [(("vgg",), "no family 'vgg'"), (("senet", "senet"), "--families: names a family twice")]
+)
+def test_families_that_are_not_known_or_named_twice_are_refused(tmp_path, families, words):
+    with pytest.raises(InputError, match=words):
+        main(BenchmarkOptions(families=families, data="digits", out=tmp_path / "benchmark.json"))
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_anything_is_timed(tmp_path):

@@ -107,6 +107,7 @@ def test_an_unknown_preset_is_refused(refused, tmp_path):
         (predict.main, Options, [], "holds no trained network"),
         (evaluate.main, EvaluateOptions, [], "holds no trained network"),
         (train.main, TrainOptions, ["--family", "vgg"], "choose one of resnet"),
+        (pipeline.main, pipeline.PipelineOptions, ["--students", "senet", "senet"], "--students: names a family twice"),
         (train.main, TrainOptions, ["--student"], "holds no trained network"),
         (train.main, TrainOptions, ["--network-seed", "1"], "--network-seed: is 1. Fix: give 0, or more --seeds"),
         (pipeline.main, pipeline.PipelineOptions, ["--out", "text.npz"], "cannot be written"),

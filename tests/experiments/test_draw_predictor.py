@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 from flax import nnx
@@ -5,6 +7,7 @@ from flax import nnx
 from experiments.demo.predictor import VIEWS, Predictor, load_all
 from jaxnets.errors import InputError
 from jaxnets.models import create_model
+from jaxnets.models.weights import PRETRAINED
 from jaxnets.normalise import normalise
 from scratch.mlp import init_params
 from scratch.train import Settings
@@ -67,3 +70,11 @@ def test_times_are_in_rising_order(predictor):
 def test_missing_networks_have_their_remedy(tmp_path):
     with pytest.raises(InputError, match=r"no pretrained network 'resnet' .* Fix: fetch the networks again"):
         load_all(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["senet", "scratch"])
+def test_networks_that_are_not_as_they_were_published_are_not_shown(tmp_path, name):
+    shutil.copytree(PRETRAINED, tmp_path / "pretrained")
+    (tmp_path / "pretrained" / name / "result.json").write_text('{"test_accuracy": 1, "test_accuracy_mean": 1}')
+    with pytest.raises(InputError, match=rf"{name}/result\.json: was changed after it was written"):
+        load_all(tmp_path / "pretrained")

@@ -6,10 +6,12 @@ import pytest
 
 from experiments import ensemble, evaluate, publish
 from experiments.ensemble import EnsembleOptions
-from experiments.evaluate import EvaluateOptions
+from experiments.evaluate import EvaluateOptions, read_report
 from experiments.pipeline import PipelineOptions, main
 from jaxnets.data import load, read_submission
 from jaxnets.errors import InputError
+from jaxnets.seal import check, seal, sealed_folder
+from tests.experiments.processes import files
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +73,10 @@ def test_networks_of_more_seeds_are_told_of_together():
 
 
 def test_nothing_published_is_overwritten(whole, published):
-    with pytest.raises(InputError, match="is there already"):
-        publish.main(publish.PublishOptions(jobs=(whole,), out=published[0].parent))
+    out = published[0].parent
+    before = files(out)
+    publish.main(publish.PublishOptions(jobs=(whole,), out=out))
+    assert files(out) == before
     with pytest.raises(InputError, match="the same network twice"):
         publish.main(publish.PublishOptions(jobs=(whole, whole), out=whole / "twice"))
 
@@ -142,6 +146,30 @@ def test_a_network_that_does_not_say_what_it_was_trained_on_is_not_scored(publis
     assert report["members"][0]["valid_accuracy"] is report["ensemble"]["temperature"] is None
 
 
+def test_an_interrupted_publication_goes_on(whole, published, tmp_path, monkeypatch):
+    def killed(target, made_from):
+        if target.name == "inception":
+            raise KeyboardInterrupt
+        return sealed_folder(target, made_from)
+
+    options = publish.PublishOptions(jobs=(whole,), out=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(publish, "sealed_folder", killed)
+        with pytest.raises(KeyboardInterrupt):
+            publish.main(options)
+    assert 0 < len(list(tmp_path.iterdir())) < len(published)
+    publish.main(options)
+    assert files(tmp_path) == files(published[0].parent)
+
+
+def test_nothing_is_published_unless_all_can_be(whole, tmp_path):
+    senet = tmp_path / "out" / "senet"
+    senet.mkdir(parents=True)
+    with pytest.raises(InputError, match="senet: is there already"):
+        publish.main(publish.PublishOptions(jobs=(whole,), out=tmp_path / "out"))
+    assert list((tmp_path / "out").rglob("*")) == [senet]
+
+
 @pytest.fixture
 def job(whole, tmp_path):
     """A copy of the pipeline, to be spoilt."""
@@ -155,6 +183,46 @@ def test_a_network_that_was_not_scored_is_not_published(job, tmp_path):
     with pytest.raises(InputError, match="senet-0: is not the network that was scored"):
         publish.main(publish.PublishOptions(jobs=(job,), out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_of_a_job_with_a_damaged_network_nothing_is_published(job, tmp_path):
+    (job / "members" / "senet-0" / "metrics.csv").write_text("")
+    with pytest.raises(InputError, match=r"senet-0/metrics\.csv: was changed after it was written"):
+        publish.main(publish.PublishOptions(jobs=(job,), out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def predict_otherwise(job, name):
+    """As if the network had been asked anew: other answers, sealed in their turn."""
+    path = job / "predictions" / name / "test.npz"
+    with np.load(path) as file:
+        log_probs = file["log_probs"][:, ::-1]
+    made_from = check(path.parent)
+    np.savez(path, log_probs=log_probs)
+    seal(path.parent, made_from)
+
+
+def test_an_ensemble_of_other_answers_is_neither_scored_nor_published(job, tmp_path):
+    predict_otherwise(job, "senet-0")
+    before = files(job)
+    with pytest.raises(InputError, match=r"ensemble: was made from other predictions.*run experiments.ensemble again"):
+        evaluate.main(EvaluateOptions(preset="smoke", data="digits", out=job, compilation_cache=False))
+    with pytest.raises(InputError, match="ensemble: was made from other predictions"):
+        publish.main(publish.PublishOptions(jobs=(job,), out=tmp_path / "out"))
+    assert files(job) == before
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_a_network_of_another_seed_is_no_student(job):
+    for folder in ("members", "predictions"):
+        for path in (job / folder).glob("*-0"):
+            shutil.rmtree(path) if path.name != "wide_cnn-0" else path.rename(path.with_name("wide_cnn-1"))
+    options = {"preset": "smoke", "data": "digits", "out": job, "compilation_cache": False}
+    ensemble.main(EnsembleOptions(seeds=2, **options))
+    evaluate.main(EvaluateOptions(**options))  # with one seed, as the preset has it
+    report = read_report(job / "report.json")
+    [teacher] = [member for member in report["members"] if not member["student"]]
+    assert report["ensemble"]["inductive_test_accuracy"] == teacher["tta_test_accuracy"]
 
 
 def test_a_changed_report_is_not_published(job, tmp_path):

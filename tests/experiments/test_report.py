@@ -101,6 +101,13 @@ def test_a_page_suits_light_dark_phones_and_paper(job):
     assert not any(colour in text for colour in (INK, *SERIES))
 
 
+def test_the_page_says_who_saw_test_images(whole):
+    report, page = json.loads((whole / "report.json").read_text()), Page((whole / "report.html").read_text())
+    students = [member["family"] for member in report["members"] if member["student"]]
+    assert len(students) == page.text.count("saw test images, unlabelled") > 0
+    assert f"{report['seed']}-student saw test images, unlabelled" in page.text
+
+
 def test_the_numbers_on_the_page_are_those_of_the_report(whole, unlabelled):
     for out, kind in ((whole, "test"), (unlabelled, "valid")):
         report, page = json.loads((out / "report.json").read_text()), Page((out / "report.html").read_text())

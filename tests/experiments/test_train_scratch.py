@@ -2,19 +2,20 @@ import json
 import shutil
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from experiments import publish, train_scratch
+from experiments import evaluate, publish, train_scratch
 from experiments.answer import ask_scratch
 from experiments.looks import resume, save_look
 from experiments.options import run
 from experiments.train_scratch import ScratchOptions, main
 from jaxnets import data
 from jaxnets.errors import DivergedError, InputError
-from jaxnets.seal import check
+from jaxnets.seal import check, own_sum, seal
 from scratch.mlp import init_params
 from scratch.recipes import RECIPES
 from scratch.train import State
@@ -252,8 +253,7 @@ def test_images_whose_weights_could_not_be_read_again_are_refused(tmp_path, monk
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("report.json", "{}", r"report\.json: is damaged \(it has no 'settings'\).*train_scratch again"),
-        ("report.json", '{"settings": {}}', r"report\.json: is damaged \(it has no 'recipe'\)"),
+        ("report.json", "{}", r"report\.json: was changed after it was written"),
         ("report.json", "[", r"report\.json: is damaged"),
         ("job.json", None, r"job\.json: cannot be read"),
         ("job.json", "{}", "seed-0: was trained with other settings"),
@@ -272,6 +272,48 @@ def test_what_is_not_whole_is_not_published(finished, tmp_path, name, content, w
     assert not (tmp_path / "published").exists()
 
 
+def rewritten(path, **changes):
+    """With a sum that is right."""
+    report = evaluate.read_report(path) | changes
+    path.write_text(json.dumps(report | {"sha256": own_sum(report)}))
+
+
+def test_a_changed_report_is_not_published(finished, tmp_path):
+    path = Path(shutil.copytree(finished, tmp_path / "out")) / "report.json"
+    accuracies = evaluate.read_report(path)["test_accuracies"]
+    path.write_text(path.read_text().replace(str(accuracies[0]), "0.9999"))
+    for words in (r"report\.json: was changed after it was written", r"report\.json: is of other networks"):
+        with pytest.raises(InputError, match=words):
+            publish.main(publish.PublishOptions(scratch=tmp_path / "out", out=tmp_path / "published"))
+        shutil.copy(finished / "report.json", path)
+        rewritten(path, test_accuracies=[0.9999, accuracies[1]])
+    assert not (tmp_path / "published").exists()
+
+
+def test_the_recipe_is_that_of_the_seal(finished, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    image = data.load("digits").x_test[0, ..., 0]
+    answer = ask_scratch(out, image)
+    rewritten(out / "report.json", settings={"widths": [64, 64, 10], "activation": "tanh"})
+    publish.main(publish.PublishOptions(scratch=out, out=tmp_path))
+    np.testing.assert_array_equal(ask_scratch(tmp_path / "scratch", image), answer)
+    (out / "job.json").write_text('{"recipe": {"activation": "tanh"}}')
+    np.testing.assert_array_equal(ask_scratch(out, image), answer)
+
+
+def test_what_was_scored_on_validation_rows_is_not_published(finished, tmp_path):
+    """As --validate leaves it: the page of `draw` has no place for such an accuracy."""
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    job = json.loads((out / "job.json").read_text()) | {"scored": "valid"}
+    (out / "job.json").write_text(json.dumps(job))
+    seal(out / "seed-0", job | {"seed": 0})
+    with pytest.raises(InputError, match="out: was scored on validation rows"):
+        publish.main(publish.PublishOptions(scratch=out, out=tmp_path / "published"))
+    assert not (tmp_path / "published").exists()
+
+
 def test_the_first_seed_can_be_published_once(finished, tmp_path):
     options = publish.PublishOptions(scratch=finished, out=tmp_path)
     publish.main(options)
@@ -279,6 +321,10 @@ def test_the_first_seed_can_be_published_once(finished, tmp_path):
     ours, theirs = (load_params(path / "weights.npz") for path in (tmp_path / "scratch", finished / "seed-0"))
     for layer in zip(ours, theirs, strict=True):
         np.testing.assert_equal(*layer)
+    before = contents(tmp_path)
+    publish.main(options)
+    assert contents(tmp_path) == before
+    (tmp_path / "scratch" / "notes").touch()
     with pytest.raises(InputError, match="is there already"):
         publish.main(options)
     with pytest.raises(InputError, match=r"holds no report\.json"):

@@ -8,6 +8,7 @@ from flax import nnx
 from jaxnets.models import MODELS, create_model, load_pretrained
 from jaxnets.models.functional import split
 from jaxnets.models.weights import PRETRAINED, read_weights, write_weights
+from jaxnets.seal import seal
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 SIZES = {"width": 4, "depth": 1}
@@ -61,6 +62,22 @@ def test_damaged_weights_are_told_by_their_file(published):
     path.unlink()
     with pytest.raises(FileNotFoundError):
         load_pretrained("wide_cnn", published)
+
+
+def test_files_that_are_not_as_they_were_sealed_are_refused(published):
+    folder = published / "wide_cnn"
+    seal(folder, {})
+    load_pretrained("wide_cnn", published)
+    for name in ("config.json", "weights.npz"):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(whole + b" ")  # which reads the same
+        with pytest.raises(ValueError, match=f"{name} is damaged: it is not as it was sealed"):
+            load_pretrained("wide_cnn", published)
+        (folder / name).write_bytes(whole)
+    for content in ("", "[]", '{"files": []}', '{"files": {}}', "[" * 100_000):
+        (folder / "seal.json").write_text(content)
+        with pytest.raises(ValueError, match=r"seal\.json is damaged"):
+            load_pretrained("wide_cnn", published)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", "[" * 100_000, '{"recipe": {"family": "wide_cnn", "sizes": []}}'])

@@ -164,6 +164,15 @@ def test_a_disk_that_keeps_something_else_is_noticed(folder, monkeypatch):
     assert_holds(folder, 2)
 
 
+def test_a_step_stays_until_it_is_written_anew(folder, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "same", lambda one, other: False)
+        assert refused(save, folder, 2, tree(5), FACTS)
+    assert_holds(folder, 2)
+    save(folder, 2, tree(5), FACTS)
+    assert_holds(folder, 5)
+
+
 def test_a_disk_without_room_is_noticed_before(folder, monkeypatch):
     usage = namedtuple("usage", ["free"])
     monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: usage(10))

@@ -131,6 +131,9 @@ def test_a_run_that_is_stopped_goes_on_from_that_very_step(train, whole, end, tm
         finished = train(tmp_path, report=note, stopping=lambda at=at, stop=stop: at[-1] >= stop)
         assert finished == (stop == 14)  # it runs while the one before is looked at
         assert checkpoint.steps(tmp_path / "state")[-1] == stop + 1
+        if not finished:
+            with pytest.raises(InputError, match=f"was trained for {(stop + 1) // STEPS} of 3 epochs"):
+                open_run(tmp_path)
     assert train(tmp_path)
     assert_same_run(end(tmp_path), end(whole))
 
