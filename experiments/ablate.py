@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from experiments.console import live_line, say, show_table
-from experiments.options import Options, run, start_jax, writable_file
+from experiments.options import MANY, Options, run, start_jax, writable_file
 from experiments.variants import Variant, trainer, variants
 from jaxnets import data, recipes
 from jaxnets.config import to_json
@@ -204,8 +204,8 @@ def show(options: AblateOptions, lines: "pd.DataFrame") -> None:
 
 
 def main(options: AblateOptions) -> None:
-    if options.seeds < 1:
-        raise InputError("--seeds", f"is {options.seeds}", "give a whole number of at least 1")
+    if not 1 <= options.seeds <= MANY:
+        raise InputError("--seeds", f"is {options.seeds}", f"give a whole number from 1 to {MANY}")
     work = chosen(options)
     digits = data.load(options.data)
     start_jax(Options())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from experiments.console import percent, say, show_table
-from experiments.options import Options, run, start_jax, writable_file
+from experiments.options import MANY, Options, run, start_jax, writable_file
 from jaxnets import data, recipes
 from jaxnets.config import Recipe, to_json
 from jaxnets.errors import InputError
@@ -93,9 +93,9 @@ def without_test_rows(digits: data.Digits) -> data.Digits:
 
 
 def main(options: SpeedrunOptions) -> None:
-    for name, value, least in (("runs", options.runs, 1), ("seed", options.seed, 0)):
-        if value < least:
-            raise InputError(f"--{name}", f"is {value}", f"give a whole number of at least {least}")
+    for name, value, least, most in (("runs", options.runs, 1, MANY), ("seed", options.seed, 0, 2**31 - MANY - 1)):
+        if not least <= value <= most:
+            raise InputError(f"--{name}", f"is {value}", f"give a whole number from {least} to {most}")
     rows = "validation" if options.validate else "test"
     scored = "" if (options.data, rows) == ("mnist", "test") else f"-{options.data}-{rows}"
     out = options.out or Path("checkpoints") / f"speedrun-{options.target}{scored}.json"

@@ -47,7 +47,7 @@ def test_a_target_without_a_recipe_is_refused():
         recipes.speedrun(99.9)
 
 
-@pytest.mark.parametrize(("wrong", "value"), [("runs", 0), ("seed", -1)])
+@pytest.mark.parametrize(("wrong", "value"), [("runs", 0), ("runs", 100_000_000), ("seed", -1), ("seed", 2**31)])
 def test_impossible_numbers_are_refused(tmp_path, wrong, value):
     with pytest.raises(InputError, match=f"--{wrong}: is {value}"):
         main(SpeedrunOptions(data="digits", out=tmp_path / "speedrun.json", **{wrong: value}))
