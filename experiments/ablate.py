@@ -17,7 +17,7 @@ from experiments.options import MANY, Options, run, start_jax, writable_file
 from experiments.variants import Variant, trainer, variants
 from jaxnets import data, recipes
 from jaxnets.config import to_json
-from jaxnets.errors import InputError
+from jaxnets.errors import DivergedError, InputError
 from jaxnets.files import atomic_file
 
 if TYPE_CHECKING:
@@ -126,7 +126,10 @@ def measure(options: AblateOptions, work: dict[str, Variant], digits: data.Digit
             label = f"{name}, fold {key['fold'] + 1} of {options.folds}, seed {key['seed']}"
             with live_line() as show:
                 train_rows, valid_rows = folds[key["fold"]]
-                errors = train(key["seed"], train_rows, valid_rows, partial(progress, show, label))
+                try:
+                    errors = train(key["seed"], train_rows, valid_rows, partial(progress, show, label))
+                except DivergedError as error:
+                    raise DivergedError(f"{label}: {error}") from error
                 show(f"{label}: {errors['errors']} of {len(valid_rows):,} wrong", keep=True)
             sizes = {"epochs": variant.recipe.training.epochs, "valid_rows": len(valid_rows)}
             line = pd.DataFrame([key | sizes | errors])

@@ -48,12 +48,13 @@ class Result(NamedTuple):
 def race(
     recipe: Recipe, digits: data.Digits, devices: "Devices", precision: str, seeds: range
 ) -> tuple[float, Iterator[Result]]:
-    """-> seconds of compiling, and each seed's result; digits' test rows are the ones scored."""
+    """-> seconds of compiling, and each seed's result; digits' test rows are the ones scored. DivergedError, at that
+    result, where answers are not finite."""
     import jax
 
     from jaxnets.devices import replicate
     from jaxnets.inference.ensemble import accuracy
-    from jaxnets.inference.predict import make_predict
+    from jaxnets.inference.predict import finite, make_predict
     from jaxnets.runs import RunConfig
     from jaxnets.training.assemble import assemble
     from jaxnets.training.parallel import check_batch
@@ -80,7 +81,7 @@ def race(
             jax.block_until_ready(state)
             seconds = time.perf_counter() - begin
             log_probs = predict(state.average["params"], state.average["stats"], digits.x_test)
-            yield Result(seconds, accuracy(log_probs, labels))
+            yield Result(seconds, accuracy(finite(log_probs, f"seed {seed}"), labels))
 
     return compile_seconds, results()
 

@@ -6,7 +6,8 @@ import pytest
 from experiments.speedrun import SpeedrunOptions, main, without_test_rows
 from jaxnets import data, recipes
 from jaxnets.config import Recipe, Training
-from jaxnets.errors import InputError
+from jaxnets.errors import DivergedError, InputError
+from jaxnets.inference import predict
 
 
 @pytest.fixture
@@ -27,6 +28,13 @@ def test_every_seed_is_timed_and_scored(small_recipe, tmp_path, capsys):
     assert report["rows"] == "test"
     assert report["recipe"]["family"] == "wide_cnn"
     assert "seed 1: " in capsys.readouterr().out
+
+
+def test_a_network_that_diverged_is_no_result(small_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "make_predict", lambda *arguments: lambda *question: np.full((359, 10), np.nan))
+    with pytest.raises(DivergedError, match="seed 3: not all answers are finite"):
+        main(SpeedrunOptions(data="digits", seed=3, runs=1, devices=1, out=tmp_path / "speedrun.json"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_validation_rows_are_training_rows_that_are_not_trained_on():
