@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from experiments.console import live_line, say, show_table
-from experiments.options import Options, run, start_jax, writable_file
+from experiments.options import MANY, Options, run, start_jax, writable_file
 from experiments.variants import Variant, trainer, variants
 from jaxnets import data, recipes
 from jaxnets.config import to_json
-from jaxnets.errors import InputError
+from jaxnets.errors import DivergedError, InputError
 from jaxnets.files import atomic_file
 
 if TYPE_CHECKING:
@@ -126,7 +126,10 @@ def measure(options: AblateOptions, work: dict[str, Variant], digits: data.Digit
             label = f"{name}, fold {key['fold'] + 1} of {options.folds}, seed {key['seed']}"
             with live_line() as show:
                 train_rows, valid_rows = folds[key["fold"]]
-                errors = train(key["seed"], train_rows, valid_rows, partial(progress, show, label))
+                try:
+                    errors = train(key["seed"], train_rows, valid_rows, partial(progress, show, label))
+                except DivergedError as error:
+                    raise DivergedError(f"{label}: {error}") from error
                 show(f"{label}: {errors['errors']} of {len(valid_rows):,} wrong", keep=True)
             sizes = {"epochs": variant.recipe.training.epochs, "valid_rows": len(valid_rows)}
             line = pd.DataFrame([key | sizes | errors])
@@ -204,8 +207,8 @@ def show(options: AblateOptions, lines: "pd.DataFrame") -> None:
 
 
 def main(options: AblateOptions) -> None:
-    if options.seeds < 1:
-        raise InputError("--seeds", f"is {options.seeds}", "give a whole number of at least 1")
+    if not 1 <= options.seeds <= MANY:
+        raise InputError("--seeds", f"is {options.seeds}", f"give a whole number from 1 to {MANY}")
     work = chosen(options)
     digits = data.load(options.data)
     start_jax(Options())

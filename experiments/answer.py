@@ -35,14 +35,14 @@ class AnswerOptions:
 
 def read_ink(path: Path) -> np.ndarray:
     """A picture file -> (H, W) float, 0 where there is only paper; light ink on dark paper is understood too."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     content = read_bytes(path, limit=100_000_000)
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as file:
             file.draft("L", (SIDE, SIDE))  # of a large photograph no more is decoded
             picture = ImageOps.exif_transpose(file).convert("RGBA")  # telephones tell by EXIF which side is up
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except Exception as error:  # a damaged file leads Pillow, and above all its reader of EXIF, to errors of any kind
         raise InputError(path, f"is no picture ({brief(error)})", "bring a .png or .jpg") from error
     picture.thumbnail((SIDE, SIDE))
     white = Image.new("RGBA", picture.size, "white")
@@ -91,6 +91,13 @@ def ask(folders: list[Path], image: np.ndarray) -> list[np.ndarray]:
     return answers
 
 
+def check_classes(folder: Path, ours: np.ndarray, *others: np.ndarray) -> None:
+    """InputError unless the network of that folder has as many classes as the others: one picture shows them all."""
+    if len(ours) != len(others[0]):
+        problem = f"has {len(ours)} classes, the other networks have {len(others[0])}"
+        raise InputError(folder, problem, "name networks of the same data")
+
+
 def draw(path: Path, image: np.ndarray, names: list[str], probabilities: np.ndarray) -> None:
     from matplotlib.figure import Figure
 
@@ -106,6 +113,7 @@ def draw(path: Path, image: np.ndarray, names: list[str], probabilities: np.ndar
 
 
 def main(options: AnswerOptions) -> None:
+    from jaxnets.devices import choose_devices
     from jaxnets.models.weights import PRETRAINED
     from jaxnets.normalise import normalise
 
@@ -118,10 +126,15 @@ def main(options: AnswerOptions) -> None:
         raise
     except ValueError as error:
         raise InputError(options.picture, str(error), "write one digit on it, thickly") from error
+    if options.out.exists() and options.out.samefile(options.picture):
+        raise InputError(options.out, "is the picture itself", "give another --out")
+    choose_devices(None)
     folders = list(options.runs) or [path.parent for path in sorted(PRETRAINED.glob("*/config.json"))]
     names, answers = short_names(folders), ask(folders, image)
     if options.scratch is not None:
-        names, answers = ["NumPy alone", *names], [ask_scratch(options.scratch, image), *answers]
+        read = ask_scratch(options.scratch, image)
+        check_classes(options.scratch, read, *answers)
+        names, answers = ["NumPy alone", *names], [read, *answers]
     rows = [[name, str(answer.argmax()), percent(answer.max())] for name, answer in zip(names, answers, strict=True)]
     show_table(str(options.picture), ["network", "reads", "surely"], rows)
     draw(options.out, image, names, np.stack(answers))

@@ -144,6 +144,9 @@ def main(options: BenchmarkOptions) -> None:
     for name, value in counts.items():
         if value < 1:
             raise InputError(f"--{name}", f"is {value}", "give a whole number of at least 1")
+    for name, values in (("parts", options.parts), ("families", options.families)):
+        if not values:
+            raise InputError(f"--{name}", "names none", "name at least one, or leave it out for all")
     check_families(preset(options.preset), options.families, option="--families")
     digits = data.load(options.data)
     writable_file(options.out)

@@ -41,7 +41,9 @@ def main(options: DrawOptions) -> None:
         if not find_spec(name):
             raise InputError("experiments.draw", f"{name} is not installed", "pip install -e '.[demo]'")
     from experiments.demo.server import HOST, listen, make_app, serve
+    from jaxnets.devices import choose_devices
 
+    choose_devices(None)
     with listen(options.port) as listener:
         port = listener.getsockname()[1]
         say("preparing the networks: a minute the first time, seconds later")

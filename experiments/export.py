@@ -73,11 +73,13 @@ def open_runs(folders: list[Path]) -> "list[Run]":
 
 
 def main(options: ExportOptions) -> None:
+    from jaxnets.devices import choose_devices
     from jaxnets.models.weights import PRETRAINED
 
     if find_spec("flatbuffers") is None:  # jax.export writes with it
         raise InputError("flatbuffers", "is not installed", "pip install -e '.[export]'")
     writable_file(options.out)
+    choose_devices(None)
     folders = list(options.runs) or [path.parent for path in sorted(PRETRAINED.glob("*/config.json"))]
     content = export_mean(open_runs(folders))
     with atomic_file(options.out) as draft:

@@ -10,11 +10,11 @@ import numpy as np
 
 from experiments import ablations, studies
 from experiments.console import say
-from experiments.options import Options, open_job, run, writable
+from experiments.options import Options, open_job, run, writable_file
 from experiments.origin import versions
 from experiments.predict import read_log_probs, trained
 from jaxnets import report
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, brief
 from jaxnets.files import read_json, write_json
 
 
@@ -49,6 +49,7 @@ def disputed_answer(options: Options) -> dict[str, Any]:
     views = np.stack([warp_image(image, warp) for warp in warps]).mean(axis=-1)
     return {
         "row": row,
+        "shape": image.shape[:2],
         "views": [studies.pack(view) for view in views],
         "networks": {
             folder.name: member[row].astype(float).tolist() for folder, member in zip(folders, members, strict=True)
@@ -65,8 +66,8 @@ def disputed_image(probabilities: np.ndarray) -> int:
 
 def draw_answer(path: Path, numbers: dict[str, Any]) -> None:
     probabilities = np.array(list(numbers["networks"].values()))
-    views, names = np.stack([studies.unpack(view) for view in numbers["views"]]) / 255, list(numbers["networks"])
-    report.draw_answer(path, views, names, probabilities, probabilities.mean(axis=0))
+    views = np.stack([studies.unpack(view, numbers["shape"]) for view in numbers["views"]]) / 255
+    report.draw_answer(path, views, list(numbers["networks"]), probabilities, probabilities.mean(axis=0))
 
 
 FIGURES = {
@@ -79,17 +80,31 @@ FIGURES = {
 }
 
 
+def draw(name: str, picture: Path, numbers: Path) -> None:
+    """InputError where the file of numbers does not hold what the figure shows."""
+    try:
+        FIGURES[name].draw(picture, read_json(numbers))
+    except InputError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        problem = f"holds other numbers than the figure's ({brief(error)})"
+        raise InputError(numbers, problem, "delete it, or give --measure") from error
+
+
 def main(options: FigureOptions) -> None:
     unknown = set(options.only) - set(FIGURES)
     if unknown:
         raise InputError("--only", f"{', '.join(sorted(unknown))} is not known", f"choose from {', '.join(FIGURES)}")
-    writable(options.to)
-    for name in options.only or FIGURES:
+    names = options.only or tuple(FIGURES)
+    for name in names:
+        writable_file(options.to / f"{name}.json")
+        writable_file(options.to / f"{name}.png")
+    for name in names:
         numbers = options.to / f"{name}.json"
         if options.measure or not numbers.is_file():
             source = {"command": f"python -m experiments.figures --measure --only {name}", "versions": versions()}
             write_json(numbers, FIGURES[name].measure(options) | source)
-        FIGURES[name].draw(options.to / f"{name}.png", read_json(numbers))
+        draw(name, options.to / f"{name}.png", numbers)
         say(f"{options.to / name}.png")
 
 

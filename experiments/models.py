@@ -43,6 +43,9 @@ def shipped(family: str) -> str:
 
 
 def main(options: ModelsOptions) -> None:
+    from jaxnets.devices import choose_devices
+
+    choose_devices(None)
     rows = []
     for recipe in recipes.preset(options.preset).recipes:
         size = describe(recipe)

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -153,6 +154,7 @@ def open_job(
     settings = {"data_sha256": sha256, "seed": options.seed, "precision": precision}
     made_by = fingerprint(devices)
     refuse_unlike(out, {"preset": to_json(preset), **settings})
+    nameable(out)
     writable(out)
     with locked(out / ".lock") if alone and leads() else nullcontext():
         if leads():
@@ -237,11 +239,22 @@ def writable(folder: Path) -> None:
         raise InputError(folder, f"cannot be written ({error.strerror})", "give another folder") from error
 
 
+def nameable(folder: Path) -> None:
+    """InputError where the folder's whole name is not UTF-8: orbax could write nothing below it."""
+    try:
+        str(folder.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(folder, "has a name that is not UTF-8", "give another --out") from error
+
+
 def writable_file(path: Path) -> None:
-    """InputError, before any work is done, if no file can be written at `path`."""
+    """InputError, before any work is done, if no file can be written at `path`, or if a pipe, a device or a link is
+    there, which the file would replace. Nothing is made, not even its folder."""
     if path.is_dir():
         raise InputError(path, "is a folder", "give the name of a file")
-    writable(path.parent)
+    if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+        raise InputError(path, "is there and is no ordinary file", "give another name")
+    writable(next(folder for folder in path.parents if os.path.lexists(folder)))
 
 
 def joins(options: Options) -> bool:

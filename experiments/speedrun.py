@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from experiments.console import percent, say, show_table
-from experiments.options import Options, run, start_jax, writable_file
+from experiments.options import MANY, Options, run, start_jax, writable_file
 from jaxnets import data, recipes
 from jaxnets.config import Recipe, to_json
 from jaxnets.errors import InputError
@@ -48,12 +48,13 @@ class Result(NamedTuple):
 def race(
     recipe: Recipe, digits: data.Digits, devices: "Devices", precision: str, seeds: range
 ) -> tuple[float, Iterator[Result]]:
-    """-> seconds of compiling, and each seed's result; digits' test rows are the ones scored."""
+    """-> seconds of compiling, and each seed's result; digits' test rows are the ones scored. DivergedError, at that
+    result, where answers are not finite."""
     import jax
 
     from jaxnets.devices import replicate
     from jaxnets.inference.ensemble import accuracy
-    from jaxnets.inference.predict import make_predict
+    from jaxnets.inference.predict import finite, make_predict
     from jaxnets.runs import RunConfig
     from jaxnets.training.assemble import assemble
     from jaxnets.training.parallel import check_batch
@@ -80,7 +81,7 @@ def race(
             jax.block_until_ready(state)
             seconds = time.perf_counter() - begin
             log_probs = predict(state.average["params"], state.average["stats"], digits.x_test)
-            yield Result(seconds, accuracy(log_probs, labels))
+            yield Result(seconds, accuracy(finite(log_probs, f"seed {seed}"), labels))
 
     return compile_seconds, results()
 
@@ -93,9 +94,9 @@ def without_test_rows(digits: data.Digits) -> data.Digits:
 
 
 def main(options: SpeedrunOptions) -> None:
-    for name, value, least in (("runs", options.runs, 1), ("seed", options.seed, 0)):
-        if value < least:
-            raise InputError(f"--{name}", f"is {value}", f"give a whole number of at least {least}")
+    for name, value, least, most in (("runs", options.runs, 1, MANY), ("seed", options.seed, 0, 2**31 - MANY - 1)):
+        if not least <= value <= most:
+            raise InputError(f"--{name}", f"is {value}", f"give a whole number from {least} to {most}")
     rows = "validation" if options.validate else "test"
     scored = "" if (options.data, rows) == ("mnist", "test") else f"-{options.data}-{rows}"
     out = options.out or Path("checkpoints") / f"speedrun-{options.target}{scored}.json"

@@ -1,6 +1,7 @@
 """The small experiments behind the guide's figures, on MNIST: each gives plain numbers, which are saved and drawn."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,13 @@ def score(settings: Settings, rows: Rows, params: Any) -> float:
 
 
 def pack(image: np.ndarray) -> str:
-    """image (28, 28) in [0, 1] -> its pixels from 0 to 255 as hexadecimal text, short in a JSON file."""
+    """image (H, W) in [0, 1] -> its pixels from 0 to 255 as hexadecimal text, short in a JSON file."""
     return (255 * image).round().astype(np.uint8).tobytes().hex()
 
 
-def unpack(text: str) -> np.ndarray:
-    """-> (28, 28) uint8."""
-    return np.frombuffer(bytes.fromhex(text), np.uint8).reshape(28, 28)
+def unpack(text: str, shape: Sequence[int] = (28, 28)) -> np.ndarray:
+    """-> (H, W) uint8."""
+    return np.frombuffer(bytes.fromhex(text), np.uint8).reshape(shape)
 
 
 def linear() -> dict[str, Any]:

@@ -105,6 +105,8 @@ def main(options: TrainOptions) -> None:
     def check_member(preset: Preset) -> None:
         preset.recipe(options.family)
         seeds = range(options.seed, options.seed + preset.seeds)
+        if options.student and seed != options.seed:
+            raise InputError("--network-seed", f"is {seed}, but students are of --seed alone", "leave it out")
         if seed not in seeds:
             raise InputError("--network-seed", f"is {seed}", f"give {' or '.join(map(str, seeds))}, or more --seeds")
 

@@ -13,13 +13,14 @@ from threadpoolctl import threadpool_limits
 from experiments.console import live_line, percent, result, time_left
 from experiments.events import check_events, event_file
 from experiments.looks import Row, check_origin, read_history, resume, save_look, write_history
-from experiments.options import LogOptions, claim, run, writable
+from experiments.options import MANY, LogOptions, claim, run, writable
 from experiments.origin import command
 from experiments.scratch_report import draw, judge, read_trained, write_scratch_report
 from jaxnets import data
 from jaxnets.config import to_json
 from jaxnets.errors import DivergedError, InputError
 from jaxnets.files import remove, write_json
+from jaxnets.lock import locked
 from jaxnets.seal import own_sum, sealed_folder
 from scratch.recipes import RECIPES
 from scratch.train import Settings, State, accuracy, fit, predict
@@ -179,8 +180,8 @@ def default_name(options: ScratchOptions, digits: data.Digits) -> str:
 
 
 def main(options: ScratchOptions) -> None:
-    if options.seeds < 1:
-        raise InputError("--seeds", f"is {options.seeds}", "give a whole number of at least 1")
+    if not 1 <= options.seeds <= MANY:
+        raise InputError("--seeds", f"is {options.seeds}", f"give a whole number from 1 to {MANY}")
     check_events(wanted=options.tensorboard)
     digits = data.load(options.data, options.data_path)
     rows = read_rows(digits, validate=options.validate)
@@ -188,19 +189,20 @@ def main(options: ScratchOptions) -> None:
     out = options.out or Path("checkpoints") / default_name(options, digits)
     origin = {"recipe": to_json(settings), "data_sha256": data.digest(digits), "scored": rows.scored}
     writable(out)
-    claim(out, origin)
-    seeds = options.seeds
-    while (out / f"seed-{seeds}").is_dir():  # an earlier start trained more: the report forgets none
-        seeds += 1
-    for seed in range(seeds):
-        train_seed(out, rows, settings, seed, origin, tensorboard=options.tensorboard)
-    summary = summarise(out, options.recipe, settings, rows, seeds)
-    trained = read_trained(out, rows.x_train.shape[1:], seeds)
-    kind = "validation" if options.validate else "test"
-    judged = judge(kind, digits.name, rows.x_score, rows.y_score, rows.places, trained.log_probs)
-    draw(out, judged, trained)
-    write_scratch_report(out, summary, judged, settings, trained, rows.x_train, rows.y_train)
-    write_json(out / "report.json", summary | {"sha256": own_sum(summary)})
+    with locked(out / ".lock"):
+        claim(out, origin)
+        seeds = options.seeds
+        while (out / f"seed-{seeds}").is_dir():  # an earlier start trained more: the report forgets none
+            seeds += 1
+        for seed in range(seeds):
+            train_seed(out, rows, settings, seed, origin, tensorboard=options.tensorboard)
+        summary = summarise(out, options.recipe, settings, rows, seeds)
+        trained = read_trained(out, rows.x_train.shape[1:], seeds)
+        kind = "validation" if options.validate else "test"
+        judged = judge(kind, digits.name, rows.x_score, rows.y_score, rows.places, trained.log_probs)
+        draw(out, judged, trained)
+        write_scratch_report(out, summary, judged, settings, trained, rows.x_train, rows.y_train)
+        write_json(out / "report.json", summary | {"sha256": own_sum(summary)})
     mean, sd = (summary[f"{rows.scored}_accuracy_{part}"] for part in ("mean", "sd"))
     spread = "" if sd is None else f" +- {sd:.2%} over {seeds} seeds"
     each = f"{np.median(summary['seconds']):.1f} s each"

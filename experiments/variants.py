@@ -63,12 +63,13 @@ def trainer(variant: Variant, digits: data.Digits, rows: int, devices: "Devices"
     """-> train(seed, train_rows, valid_rows, report) -> how many validation rows the network has wrong in the end: with
     its averaged weights and statistics, with averaged weights under the live statistics, with the last ones.
 
-    Compiled once, for `rows` training rows; report(epoch, step) is called as steps are finished.
+    Compiled once, for `rows` training rows; report(epoch, step) is called as steps are finished. DivergedError where
+    answers are not finite.
     """
     import jax
 
     from jaxnets.devices import replicate
-    from jaxnets.inference.predict import make_predict
+    from jaxnets.inference.predict import finite, make_predict
     from jaxnets.runs import RunConfig
     from jaxnets.training.assemble import assemble
     from jaxnets.training.step import labelled
@@ -107,6 +108,8 @@ def trainer(variant: Variant, digits: data.Digits, rows: int, devices: "Devices"
             "errors_last": (state.params, state.stats),
         }
         images, labels = digits.x_train[valid_rows], digits.y_train[valid_rows]
-        return {name: int((predict(*arrays, images).argmax(-1) != labels).sum()) for name, arrays in kept.items()}
+        check = lambda log_probs: finite(log_probs, variant.recipe.family)
+        answers = {name: check(predict(*arrays, images)).argmax(-1) for name, arrays in kept.items()}
+        return {name: int((answer != labels).sum()) for name, answer in answers.items()}
 
     return train

@@ -20,7 +20,7 @@ SUBMISSION_LIMIT = 100_000_000
 class Digits(NamedTuple):
     """Images and their classes: N training rows, T test rows, K classes. The arrays are read-only."""
 
-    name: str  # "mnist", "kaggle", "digits", or the folder's or .npz file's name without its ending
+    name: str  # "mnist", "kaggle", "digits", or another: that of the folder or, without its ending, the .npz file
     x_train: np.ndarray  # (N, H, W, C) uint8
     y_train: np.ndarray  # (N,) int32 in [0, K)
     x_test: np.ndarray  # (T, H, W, C) uint8
@@ -53,10 +53,16 @@ def load(name: str, path: Path | None = None, *, folder: Path = Path("data")) ->
     path = Path(name)
     if name.endswith(".npz") or path.is_dir():
         arrays = read_folder(path) if path.is_dir() else read_arrays(path)
-        return digits_of(path.resolve().name.removesuffix(".npz"), *arrays, int(arrays[1].max()) + 1)
+        return digits_of(name_of(path), *arrays, int(arrays[1].max()) + 1)
     fix = "use mnist, kaggle, digits, a path ending in .npz or a folder of idx files"
     problem = "is a file, but no .npz" if path.exists() else "is not known, nor is there such a folder"
     raise InputError(f"data {name!r}", problem, fix)
+
+
+def name_of(path: Path) -> str:
+    """What data from a path are called: never as those that are known by name, of which more is known."""
+    name = path.resolve().name.removesuffix(".npz")
+    return f"own-{name}" if name in ("mnist", "kaggle", "digits") else name
 
 
 def digits_of(

@@ -26,7 +26,7 @@ def choose_devices(count: int | None) -> Devices:
     Every process has to take part, so several of them use all that there are."""
     try:
         devices = jax.devices()
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # the latter where JAX lacks the plugin
         problem = f"there is no device of that kind ({brief(error)})"
         raise InputError("JAX_PLATFORMS", problem, "unset it, or see to the device") from error
     if count is None:

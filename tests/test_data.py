@@ -17,6 +17,13 @@ def test_unknown_data_lists_the_known():
         load("fashion")
 
 
+@pytest.mark.parametrize(("file", "name"), [("mnist.npz", "own-mnist"), ("digits.npz", "own-digits"), ("x.npz", "x")])
+def test_a_file_is_not_called_as_what_is_known_by_name(tmp_path, file, name):
+    images = np.zeros((4, 8, 8), np.uint8)
+    np.savez(tmp_path / file, x_train=images, y_train=np.arange(4) % 2, x_test=images)
+    assert load(str(tmp_path / file)).name == name
+
+
 def test_a_path_without_use_is_refused(tmp_path):
     with pytest.raises(InputError, match="takes no path"):
         load("digits", tmp_path)

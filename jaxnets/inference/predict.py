@@ -10,6 +10,7 @@ from flax import nnx
 
 from jaxnets.augment import Warp, warp_image
 from jaxnets.devices import AXIS, Devices, compile_for_long, is_replicated, replicate
+from jaxnets.errors import DivergedError
 from jaxnets.models.functional import Arrays, apply
 
 CPU_BATCH, ACCELERATOR_BATCH = 128, 1024
@@ -17,6 +18,13 @@ CPU_BATCH, ACCELERATOR_BATCH = 128, 1024
 as slow as 128."""
 
 Predict = Callable[..., np.ndarray]
+
+
+def finite(log_probs: np.ndarray, whose: str) -> np.ndarray:
+    """log_probs (..., N, K) as they are; DivergedError if some are not finite: nothing is to be made of them."""
+    if not np.isfinite(log_probs).all():
+        raise DivergedError(f"{whose}: not all answers are finite")
+    return log_probs
 
 
 def make_predict(graphdef: nnx.GraphDef, devices: Devices, *, batch_size: int | None = None) -> Predict:

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxnets.devices import choose_devices
 from jaxnets.errors import DivergedError, InputError, brief
 from jaxnets.files import discard, remove, writing
 from jaxnets.models.weights import by_name
@@ -61,6 +62,8 @@ def restore(folder: Path, like: dict[str, Any]) -> Saved | None:
     names, shapes or types than in `like`.
     """
     found = steps(folder)
+    if found:
+        choose_devices(None)  # a device that is missing is not the fault of what is read
     for step in reversed(found):
         path = folder / str(step)
         try:

@@ -10,7 +10,8 @@ from experiments.variants import Variant, trainer, variants
 from jaxnets import data, recipes
 from jaxnets.config import Recipe
 from jaxnets.devices import choose_devices
-from jaxnets.errors import InputError
+from jaxnets.errors import DivergedError, InputError
+from jaxnets.inference import predict
 from jaxnets.training.schedule import learning_rate
 
 
@@ -137,7 +138,8 @@ def test_many_tests_make_each_harder_to_pass():
     [
         ({"folds": 1}, "--folds: is 1"),
         ({"folds": 900}, "--folds: is 900"),
-        ({"seeds": 0}, "--seeds"),
+        ({"seeds": 0}, "--seeds: is 0"),
+        ({"seeds": 100_000_000}, "--seeds: is 100000000"),
         ({"changes": ("sleep",)}, "'sleep' is not known"),
     ],
 )
@@ -174,8 +176,36 @@ def test_a_line_that_stands_there_twice_counts_once(trainings, tmp_path):
     assert len(trainings) == 6
 
 
+def test_a_training_that_diverged_is_no_result(trainings, tmp_path, monkeypatch):
+    fake = ablate.trainer
+
+    def trainer_of_one_that_diverges(variant, *rest):
+        def diverge(*arguments):
+            raise DivergedError("wide_cnn: not all answers are finite")
+
+        return diverge if variant.recipe.training.label_smoothing == 0 else fake(variant, *rest)
+
+    monkeypatch.setattr(ablate, "trainer", trainer_of_one_that_diverges)
+    with pytest.raises(DivergedError, match="smoothing 0, fold 1 of 3, seed 0: wide_cnn: not all answers are finite"):
+        main(options(tmp_path))
+    assert set(pd.read_csv(tmp_path / "ablate.csv")["change"]) == {"recipe"}
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """The last function in this list changes what networks answer."""
+    make_predict, changes = predict.make_predict, [lambda log_probs: log_probs]
+
+    def make(*arguments):
+        answer = make_predict(*arguments)
+        return lambda *question: changes[-1](answer(*question))
+
+    monkeypatch.setattr(predict, "make_predict", make)
+    return changes
+
+
 @pytest.mark.usefixtures("quick_compilation")
-def test_a_variant_is_trained_and_scored():
+def test_a_variant_is_trained_and_scored(answers):
     digits = data.load("digits")
     recipe: Recipe = recipes.smoke().recipe("wide_cnn")
     mixed = replace(recipe.training, epochs=3, augmentation=replace(recipe.training.augmentation, mixup_alpha=0.2))
@@ -188,3 +218,6 @@ def test_a_variant_is_trained_and_scored():
     assert sorted(set(seen)) == [0, 1, 2]
     assert max(errors.values()) < 0.5 * len(folds[0][1])
     assert errors == train(0, *folds[0], lambda epoch, step: None)
+    answers.append(lambda log_probs: np.full_like(log_probs, np.nan))
+    with pytest.raises(DivergedError, match="wide_cnn: not all answers are finite"):
+        train(0, *folds[0], lambda epoch, step: None)

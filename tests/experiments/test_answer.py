@@ -8,6 +8,7 @@ import pytest
 from matplotlib.image import imread, imsave
 from PIL import Image
 
+from experiments import answer
 from experiments.answer import AnswerOptions, ask_scratch, main, read_ink
 from experiments.options import run
 from jaxnets.errors import InputError
@@ -76,6 +77,34 @@ def test_what_shows_no_digit_is_refused_in_one_line(tmp_path, monkeypatch, capsy
     [line] = capsys.readouterr().err.splitlines()
     assert problem in line
     assert not (tmp_path / "checkpoints" / "answer.png").exists()
+
+
+@pytest.mark.parametrize("name", ["mine.png", "link/mine.png"])
+def test_the_picture_itself_is_not_overwritten(centred, tmp_path, name):
+    (tmp_path / "link").symlink_to(tmp_path)
+    Image.fromarray(photograph(centred[0][0], np.random.default_rng(0))).save(tmp_path / "mine.png")
+    before = (tmp_path / "mine.png").read_bytes()
+    with pytest.raises(InputError, match="is the picture itself"):
+        main(AnswerOptions(picture=tmp_path / "mine.png", out=tmp_path / name))
+    assert (tmp_path / "mine.png").read_bytes() == before
+
+
+def test_a_picture_whose_exif_is_damaged_is_refused(tmp_path):
+    place_of_a_thumbnail = turned_back()
+    place_of_a_thumbnail[0x0201] = 1
+    exif = place_of_a_thumbnail.tobytes().replace(b"\x02\x01\x00\x04", b"\x02\x01\x00\x02")  # text, no number
+    Image.new("L", (64, 64), 200).save(tmp_path / "mine.jpg", exif=exif)
+    with pytest.raises(InputError, match=r"mine\.jpg: is no picture"):
+        read_ink(tmp_path / "mine.jpg")
+
+
+def test_networks_of_other_classes_are_not_shown_together(centred, tmp_path, monkeypatch):
+    Image.fromarray(photograph(centred[0][0], np.random.default_rng(0))).save(tmp_path / "mine.png")
+    monkeypatch.setattr(answer, "ask", lambda folders, image: [np.full(10, 0.1) for _ in folders])
+    monkeypatch.setattr(answer, "ask_scratch", lambda folder, image: np.full(3, 1 / 3))
+    with pytest.raises(InputError, match="three: has 3 classes, the other networks have 10"):
+        main(AnswerOptions(picture=tmp_path / "mine.png", scratch=Path("three"), out=tmp_path / "answer.png"))
+    assert not (tmp_path / "answer.png").exists()
 
 
 def test_only_a_png_is_drawn(tmp_path):

@@ -93,6 +93,13 @@ def test_nothing_to_time_is_refused(tmp_path, wrong):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("wrong", ["parts", "families"])
+def test_an_empty_list_is_refused(tmp_path, wrong):
+    with pytest.raises(InputError, match=f"--{wrong}: names none"):
+        main(BenchmarkOptions(data="digits", out=tmp_path / "benchmark.json", **{wrong: ()}))
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("families", "words"), [(("vgg",), "no family 'vgg'"), (("senet", "senet"), "--families: names a family twice")]
 )

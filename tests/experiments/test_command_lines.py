@@ -1,17 +1,25 @@
 import json
+import os
 import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 import experiments
-from experiments import evaluate, options, pipeline, predict, train
+from experiments import answer, draw, evaluate, export, figures, models, options, pipeline, predict, speedrun, train
+from experiments.answer import AnswerOptions
+from experiments.draw import DrawOptions
 from experiments.evaluate import EvaluateOptions
-from experiments.options import Options, chosen_preset, claim, open_job, run
+from experiments.export import ExportOptions
+from experiments.figures import FigureOptions
+from experiments.models import ModelsOptions
+from experiments.options import Options, chosen_preset, claim, open_job, run, writable_file
+from experiments.speedrun import SpeedrunOptions
 from experiments.train import TrainOptions
 from jaxnets import recipes
 from jaxnets.config import to_json
@@ -110,6 +118,8 @@ def test_an_unknown_preset_is_refused(refused, tmp_path):
         (pipeline.main, pipeline.PipelineOptions, ["--students", "senet", "senet"], "--students: names a family twice"),
         (train.main, TrainOptions, ["--student"], "holds no trained network"),
         (train.main, TrainOptions, ["--network-seed", "1"], "--network-seed: is 1. Fix: give 0, or more --seeds"),
+        (train.main, TrainOptions, ["--student", "--seeds", "2", "--network-seed", "1"], "students are of --seed"),
+        (train.main, TrainOptions, ["--out", "sur\udcffr"], r"sur\udcffr: has a name that is not UTF-8"),
         (pipeline.main, pipeline.PipelineOptions, ["--out", "text.npz"], "cannot be written"),
     ],
 )
@@ -119,6 +129,59 @@ def test_a_stage_too_early_says_what_to_do(refused, tmp_path, main, options, arg
     assert error.count("\n") == 1
     assert words in error
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def no_device(monkeypatch):
+    """As with JAX_PLATFORMS=cuda where JAX lacks the plugin."""
+
+    def fail():
+        raise AssertionError
+
+    monkeypatch.setattr(jax, "devices", fail)
+
+
+@pytest.mark.usefixtures("no_device")
+@pytest.mark.parametrize(
+    ("main", "given"),
+    [
+        (models.main, ModelsOptions()),
+        (export.main, ExportOptions(out=Path("new/ensemble.jax"))),
+        (answer.main, AnswerOptions(picture=FOLDER / "figures" / "answer.png", out=Path("new/answer.png"))),
+        (draw.main, DrawOptions(port=0, browser=False)),
+        (train.main, TrainOptions(preset="smoke", data="digits", out=Path("new"), compilation_cache=False)),
+    ],
+)
+def test_a_device_that_is_missing_is_named(tmp_path, monkeypatch, main, given):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="JAX_PLATFORMS: there is no device of that kind"):
+        main(given)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("main", "given", "words"),
+    [
+        (export.main, ExportOptions(runs=(Path("nowhere"),), out=Path("new/a/b.jax")), "nowhere"),
+        (answer.main, AnswerOptions(picture=Path("nowhere.png"), out=Path("new/a/b.png")), r"nowhere\.png"),
+        (speedrun.main, SpeedrunOptions(data="digits", devices=99, out=Path("new/a/b.json")), "--devices: 99"),
+        (figures.main, FigureOptions(only=("answer",), data="nowhere", to=Path("new/a")), "'nowhere'"),
+    ],
+)
+def test_no_folder_is_made_for_what_is_refused_later(tmp_path, monkeypatch, main, given, words):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=words):
+        main(given)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to(path.with_name("target"))])
+def test_a_pipe_or_a_link_is_not_replaced_by_a_file(tmp_path, make):
+    (tmp_path / "target").touch()
+    make(tmp_path / "out")
+    with pytest.raises(InputError, match="out: is there and is no ordinary file"):
+        writable_file(tmp_path / "out")
+    writable_file(tmp_path / "target")
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])

@@ -1,15 +1,19 @@
 import csv
 import importlib.util
+import io
 import sys
+import threading
 
 import pytest
+from tensorboardX import record_writer
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from experiments import console
+from experiments import console, train_scratch
 from experiments.console import Level
 from experiments.events import event_file
 from experiments.options import run
 from experiments.train_scratch import ScratchOptions, main
+from jaxnets.errors import InputError
 from tests.experiments.processes import TRAIN, finish
 
 
@@ -74,6 +78,24 @@ def test_a_start_that_goes_on_withdraws_what_was_written_of_the_same_epochs(tmp_
                 write({"epoch": epoch, "loss": 1 / epoch})
     starts = [event.step for event in events(tmp_path) if event.session_log.status == SessionLog.START]
     assert starts == [1, 3]
+
+
+def test_a_file_in_the_place_of_the_folder_is_said_before_anything_is_trained(call, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_scratch, "fit", lambda *arguments, **named: pytest.fail("a training has begun"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "tensorboard").touch()
+    code, _, stderr = call("--tensorboard")
+    assert (code, stderr.count("\n")) == (2, 1)
+    assert "out/tensorboard/seed-0: cannot be written (Not a directory" in stderr
+
+
+def test_a_disk_that_takes_no_events_is_said_in_one_line(tmp_path, monkeypatch):
+    """/dev/full is such a disk: whatever is written there, there is no room for it."""
+    monkeypatch.setattr(record_writer, "open_file", lambda path: io.BufferedWriter(io.FileIO("/dev/full", "w")))
+    full = pytest.raises(InputError, match=r"cannot be written \(No space left")
+    with full, event_file(tmp_path, wanted=True) as write:
+        write({"epoch": 1, "loss": 0.5})
+    assert threading.active_count() == 1
 
 
 def test_without_the_option_there_are_no_event_files(call, tmp_path):

@@ -1,15 +1,17 @@
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
 import experiments
-from experiments import studies
+from experiments import figures, studies
 from experiments.figures import FIGURES, FigureOptions, disputed_image, main
-from jaxnets import data
+from jaxnets import data, recipes
 from jaxnets.errors import InputError
 
 SAVED = Path(experiments.__file__).parent / "figures"
@@ -54,6 +56,29 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="file: cannot be written"):
         main(FigureOptions(only=("confusion",), to=tmp_path / "file"))
+
+
+@pytest.mark.parametrize("content", ["{}", '{"weights": 3, "test_accuracy": 0.9}', '{"counts": [[1], [2, 3]]}'])
+@pytest.mark.parametrize("name", FIGURES)
+def test_numbers_of_something_else_are_refused(tmp_path, name, content):
+    (tmp_path / f"{name}.json").write_text(content)
+    with pytest.raises(InputError, match=rf"{name}\.json: holds other numbers than the figure's"):
+        main(FigureOptions(only=(name,), to=tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == [f"{name}.json"]
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (6, 9)])
+def test_the_answer_is_drawn_of_images_of_any_shape(tmp_path, monkeypatch, shape):
+    rng = np.random.default_rng(0)
+    preset = recipes.smoke()
+    images = rng.integers(0, 256, (5, *shape, 1), np.uint8)
+    job = SimpleNamespace(digits=SimpleNamespace(x_test=images), preset=preset)
+    monkeypatch.setattr(figures, "open_job", lambda options: nullcontext(job))
+    monkeypatch.setattr(figures, "trained", lambda job: [Path("one"), Path("two")])
+    log_probs = np.log(rng.dirichlet(np.ones(10), (2, preset.views, 5)))
+    monkeypatch.setattr(figures, "read_log_probs", lambda job, folders: {"test": log_probs})
+    main(FigureOptions(only=("answer",), to=tmp_path))
+    assert imread(tmp_path / "answer.png")[..., :3].std() > 0.05
 
 
 def test_pixels_survive_as_text():

@@ -6,7 +6,8 @@ import pytest
 from experiments.speedrun import SpeedrunOptions, main, without_test_rows
 from jaxnets import data, recipes
 from jaxnets.config import Recipe, Training
-from jaxnets.errors import InputError
+from jaxnets.errors import DivergedError, InputError
+from jaxnets.inference import predict
 
 
 @pytest.fixture
@@ -29,6 +30,13 @@ def test_every_seed_is_timed_and_scored(small_recipe, tmp_path, capsys):
     assert "seed 1: " in capsys.readouterr().out
 
 
+def test_a_network_that_diverged_is_no_result(small_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "make_predict", lambda *arguments: lambda *question: np.full((359, 10), np.nan))
+    with pytest.raises(DivergedError, match="seed 3: not all answers are finite"):
+        main(SpeedrunOptions(data="digits", seed=3, runs=1, devices=1, out=tmp_path / "speedrun.json"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_validation_rows_are_training_rows_that_are_not_trained_on():
     digits = data.load("digits")
     held = without_test_rows(digits)
@@ -47,7 +55,7 @@ def test_a_target_without_a_recipe_is_refused():
         recipes.speedrun(99.9)
 
 
-@pytest.mark.parametrize(("wrong", "value"), [("runs", 0), ("seed", -1)])
+@pytest.mark.parametrize(("wrong", "value"), [("runs", 0), ("runs", 100_000_000), ("seed", -1), ("seed", 2**31)])
 def test_impossible_numbers_are_refused(tmp_path, wrong, value):
     with pytest.raises(InputError, match=f"--{wrong}: is {value}"):
         main(SpeedrunOptions(data="digits", out=tmp_path / "speedrun.json", **{wrong: value}))

@@ -15,6 +15,7 @@ from experiments.options import run
 from experiments.train_scratch import ScratchOptions, main
 from jaxnets import data
 from jaxnets.errors import DivergedError, InputError
+from jaxnets.lock import locked
 from jaxnets.seal import check, own_sum, seal
 from scratch.mlp import init_params
 from scratch.recipes import RECIPES
@@ -115,6 +116,7 @@ def test_validation_leaves_the_test_rows_alone(tmp_path, monkeypatch):
     ("arguments", "words"),
     [
         (["--seeds", "0"], "--seeds: is 0"),
+        (["--seeds", "100000000"], "--seeds: is 100000000"),
         (["--data", "colours.npz"], "has colours"),
         (["--data", "unlabelled.npz"], "has no test labels"),
         (["--data", "missing.npz"], "missing.npz"),
@@ -140,6 +142,12 @@ def test_another_recipe_is_refused(finished):
     with pytest.raises(ValueError, match="another recipe"):
         main(ScratchOptions(recipe="classic", data="digits", out=finished))
     assert contents(finished) == before
+
+
+def test_two_at_once_in_one_folder_are_refused(tmp_path):
+    with locked(tmp_path / ".lock"), pytest.raises(InputError, match="is being written by process"):
+        main(ScratchOptions(recipe="tuned", data="digits", out=tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture

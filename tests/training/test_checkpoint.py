@@ -234,3 +234,12 @@ def test_the_folder_of_something_else_is_no_step(tmp_path):
         pass
     with pytest.raises(InputError, match="is no step of a training"):
         restore(tmp_path, tree(0))
+
+
+def test_a_device_that_is_missing_is_no_fault_of_what_is_read(folder, monkeypatch):
+    def fail():
+        raise RuntimeError("no such plugin")
+
+    monkeypatch.setattr(jax, "devices", fail)
+    with pytest.raises(InputError, match="JAX_PLATFORMS: there is no device of that kind"):
+        restore(folder, tree(0))
