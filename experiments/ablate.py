@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from experiments.console import live_line, say, show_table
-from experiments.options import MANY, Options, run, start_jax, writable_file
+from experiments.options import MANY, Options, run, start_jax
+from experiments.places import writable_file
 from experiments.variants import Variant, trainer, variants
 from jaxnets import data, recipes
 from jaxnets.config import to_json

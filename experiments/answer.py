@@ -9,7 +9,8 @@ import numpy as np
 from experiments.console import percent, say, show_table
 from experiments.export import open_runs
 from experiments.failures import short_names
-from experiments.options import run, writable_file
+from experiments.options import run
+from experiments.places import writable_file
 from jaxnets.errors import InputError, brief
 from jaxnets.readers.bounded import read_bytes
 from jaxnets.seal import check
@@ -93,7 +94,7 @@ def ask(folders: list[Path], image: np.ndarray) -> list[np.ndarray]:
 
 def check_classes(folder: Path, ours: np.ndarray, *others: np.ndarray) -> None:
     """InputError unless the network of that folder has as many classes as the others: one picture shows them all."""
-    if len(ours) != len(others[0]):
+    if others and len(ours) != len(others[0]):
         problem = f"has {len(ours)} classes, the other networks have {len(others[0])}"
         raise InputError(folder, problem, "name networks of the same data")
 

@@ -16,8 +16,9 @@ from typing import NamedTuple
 from experiments import console
 from experiments.console import Level, live_line
 from experiments.ending import LOST, PULSE, Stopped, deferred, leash, leave, received
+from experiments.job import Job
 from experiments.launch import GRACE, Pulses, Standstill, end, stalled
-from experiments.options import Job, Options
+from experiments.options import Options
 
 LONG = 500_000
 """Images, all epochs counted. On two cores, a core each brought 1.1 to 1.2 times the images of one network after the

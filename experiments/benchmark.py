@@ -12,7 +12,9 @@ from typing import Any, Literal
 import numpy as np
 
 from experiments.console import percent, say, show_table
-from experiments.options import check_families, run, writable_file
+from experiments.job import check_families
+from experiments.options import run
+from experiments.places import writable_file
 from jaxnets import data
 from jaxnets.errors import InputError
 from jaxnets.files import write_json

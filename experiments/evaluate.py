@@ -14,8 +14,10 @@ import numpy as np
 from experiments.console import percent, result, say
 from experiments.ensemble import read_ensemble
 from experiments.failures import draw_failures, short_names
-from experiments.options import MANY, Job, ScoreOptions, open_job, run, start_jax, writable_file
+from experiments.job import Job, open_job
+from experiments.options import MANY, ScoreOptions, run, start_jax
 from experiments.origin import clocked, command, versions
+from experiments.places import writable_file
 from experiments.predict import read_log_probs
 from experiments.scores import Answers, check_rows, describe_members, ensemble_tests, show, summarise
 from jaxnets import data

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.console import say
-from experiments.options import run, writable_file
+from experiments.options import run
+from experiments.places import writable_file
 from jaxnets.errors import InputError
 from jaxnets.files import atomic_file
 

@@ -10,8 +10,10 @@ import numpy as np
 
 from experiments import ablations, studies
 from experiments.console import say
-from experiments.options import Options, open_job, run, writable_file
+from experiments.job import open_job
+from experiments.options import Options, run
 from experiments.origin import versions
+from experiments.places import writable_file
 from experiments.predict import read_log_probs, trained
 from jaxnets import report
 from jaxnets.errors import InputError, brief

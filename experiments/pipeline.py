@@ -15,7 +15,8 @@ from experiments.apart import is_quicker, train_apart
 from experiments.console import say
 from experiments.ensemble import combine_members
 from experiments.evaluate import conclude, evaluate, how_it_began, origin, read_report
-from experiments.options import Job, ScoreOptions, joins, open_job, run
+from experiments.job import Job, open_job
+from experiments.options import ScoreOptions, joins, run
 from experiments.predict import predict_member
 from experiments.pseudo_label import choose_pseudo_labels
 from experiments.together import meet

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from experiments.console import percent, say
-from experiments.options import Job, Options, open_job, run
+from experiments.job import Job, open_job
+from experiments.options import Options, run
 from experiments.origin import clocked
 from jaxnets.errors import DivergedError, InputError
 from jaxnets.seal import check, identity, is_made, sealed_folder

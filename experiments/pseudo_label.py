@@ -3,7 +3,8 @@
 import numpy as np
 
 from experiments.console import result
-from experiments.options import Job, Options, open_job, run
+from experiments.job import Job, open_job
+from experiments.options import Options, run
 from experiments.origin import clocked
 from experiments.predict import predictions, read_log_probs
 from experiments.scores import combine_views

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from experiments.console import percent, say, show_table
-from experiments.options import MANY, Options, run, start_jax, writable_file
+from experiments.options import MANY, Options, run, start_jax
+from experiments.places import writable_file
 from jaxnets import data, recipes
 from jaxnets.config import Recipe, to_json
 from jaxnets.errors import InputError

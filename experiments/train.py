@@ -13,7 +13,8 @@ import numpy as np
 from experiments.console import describe, result, training_line
 from experiments.ending import Stopped, deferred
 from experiments.events import event_file
-from experiments.options import Job, Options, open_job, run
+from experiments.job import Job, open_job
+from experiments.options import Options, run
 from experiments.together import agreed, meet, pulsing
 from jaxnets.config import Preset
 from jaxnets.errors import InputError

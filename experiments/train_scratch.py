@@ -12,9 +12,11 @@ from threadpoolctl import threadpool_limits
 
 from experiments.console import live_line, percent, result, time_left
 from experiments.events import check_events, event_file
+from experiments.job import claim
 from experiments.looks import Row, check_origin, read_history, resume, save_look, write_history
-from experiments.options import MANY, LogOptions, claim, run, writable
+from experiments.options import MANY, LogOptions, run
 from experiments.origin import command
+from experiments.places import writable
 from experiments.scratch_report import draw, judge, read_trained, write_scratch_report
 from jaxnets import data
 from jaxnets.config import to_json

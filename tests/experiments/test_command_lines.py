@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 
 import experiments
-from experiments import answer, draw, evaluate, export, figures, models, options, pipeline, predict, speedrun, train
+from experiments import answer, draw, evaluate, export, figures, job, models, pipeline, predict, speedrun, train
 from experiments.answer import AnswerOptions
 from experiments.draw import DrawOptions
 from experiments.evaluate import EvaluateOptions
 from experiments.export import ExportOptions
 from experiments.figures import FigureOptions
+from experiments.job import chosen_preset, claim, open_job
 from experiments.models import ModelsOptions
-from experiments.options import Options, chosen_preset, claim, open_job, run, writable_file
+from experiments.options import Options, run
+from experiments.places import writable_file
 from experiments.speedrun import SpeedrunOptions
 from experiments.train import TrainOptions
 from jaxnets import recipes
@@ -220,13 +222,13 @@ def test_a_log_may_lie_there_already(tmp_path):
 
 @pytest.mark.parametrize(("seed", "words"), [(0, None), (1, "another seed")])
 def test_of_two_that_begin_at_once_the_slower_takes_what_is_there(tmp_path, monkeypatch, seed, words):
-    write = options.write_json
+    write = job.write_json
 
     def late(path, value, *, new):
         write(path, {"seed": 0})
         write(path, value, new=new)
 
-    monkeypatch.setattr(options, "write_json", late)
+    monkeypatch.setattr(job, "write_json", late)
     with pytest.raises(InputError, match=words) if words else nullcontext():
         claim(tmp_path, {"seed": seed})
     assert json.loads((tmp_path / "job.json").read_text()) == {"seed": 0}

@@ -1,0 +1,170 @@
+"""A job: a folder of results and what is computed for it, by nobody else meanwhile, always with the same settings."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.console import say
+from experiments.ending import PULSE
+from experiments.events import check_events
+from experiments.options import MANY, Options, joins, start_jax
+from experiments.places import nameable, writable
+from jaxnets import data, recipes
+from jaxnets.config import Preset, to_json
+from jaxnets.errors import InputError
+from jaxnets.files import read_json, write_json
+from jaxnets.lock import locked
+
+RESULTS = ("submission.csv", "report.json", "report.html")
+
+
+class Job(NamedTuple):
+    """An experiment about to run: its folder, its preset, its data (no test labels here) and its devices."""
+
+    out: Path
+    preset: Preset
+    digits: data.Digits
+    data_sha256: str
+    train_rows: np.ndarray
+    valid_rows: np.ndarray
+    devices: Any
+    precision: str
+    seed: int
+    identical: bool
+    tensorboard: bool
+
+    def member(self, family: str, seed: int, *, student: bool = False) -> Path:
+        return self.out / "members" / f"{family}-{seed}{'-student' if student else ''}"
+
+    def teachers(self) -> list[Path]:
+        seeds = range(self.seed, self.seed + self.preset.seeds)
+        return [self.member(recipe.family, seed) for seed in seeds for recipe in self.preset.recipes]
+
+    def students(self) -> list[Path]:
+        return [self.member(family, self.seed, student=True) for family in self.preset.students]
+
+    def valid_labels(self) -> np.ndarray:
+        return self.digits.y_train[self.valid_rows]
+
+    def pictures(self) -> dict[str, np.ndarray]:
+        """What the members are asked about: validation and test images."""
+        return {"valid": self.digits.x_train[self.valid_rows], "test": self.digits.x_test}
+
+
+@contextmanager
+def open_job(
+    options: Options,
+    *,
+    alone: bool = True,
+    begins: bool = False,
+    several: bool = False,
+    check: Callable[[Preset], None] = lambda preset: None,
+) -> Iterator[Job]:
+    """Reads the data, finds the devices, claims the output folder, and says on one line what will run where. Where it
+    is to be `alone`, no other job may write to the folder meanwhile; `several` processes may take part if they all ask
+    for the same. Nothing is written where `check` raises, or where there is no job in the folder and this one does not
+    begin one."""
+    if not 0 <= options.seed < 2**31 - MANY:
+        raise InputError("--seed", f"is {options.seed}", f"give a whole number from 0 to {2**31 - MANY - 1}")
+    check_events(wanted=options.tensorboard)
+    digits = data.load(options.data, options.data_path)._replace(y_test=None)
+    if not several and joins(options):
+        raise InputError("--coordinator", "only the pipeline and train are for several processes", "leave it out")
+    start_jax(options)
+    from jaxnets.devices import choose_devices, default_precision, leads, refuse_unlike
+    from jaxnets.fingerprint import fingerprint
+    from jaxnets.training.parallel import check_batch
+
+    devices = choose_devices(options.devices)
+    accelerator = devices[0].platform != "cpu"
+    preset = chosen_preset(options, "full" if accelerator else "quick")
+    precision = default_precision(devices) if options.precision == "auto" else options.precision
+    out = options.out or Path("checkpoints") / f"{preset.name}-{digits.name}"
+    sha256 = data.digest(digits)
+    train_rows, valid_rows = data.stratified_split(digits.y_train, fraction=preset.valid_fraction, seed=options.seed)
+    for recipe in preset.recipes:  # before anything is written
+        check_batch(recipe.training.batch_size, len(train_rows), devices)
+    check(preset)
+    if not begins and not (out / "members").is_dir():
+        raise InputError(out, "holds no trained network", "run experiments.train or the pipeline first")
+    settings = {"data_sha256": sha256, "seed": options.seed, "precision": precision}
+    made_by = fingerprint(devices)
+    refuse_unlike(out, {"preset": to_json(preset), **settings})
+    nameable(out)
+    writable(out)
+    with locked(out / ".lock") if alone and leads() else nullcontext():
+        if leads():
+            claim(out, {"preset": same_for_all(preset)} | settings, {"fingerprint": made_by}, resume=options.resume)
+            if PULSE not in os.environ or joins(options):  # else the pipeline has done so, of all its cores
+                compare_job(out, made_by, identical=options.require_identical)
+        why = f", as there is {'an' if accelerator else 'no'} accelerator" if options.preset == "auto" else ""
+        where = f"{len(devices)} {devices[0].device_kind} device{'s' if len(devices) > 1 else ''}"
+        if PULSE not in os.environ or options.coordinator is not None:  # else the pipeline has said it
+            say(f"preset {preset.name}{why}; data {digits.name}; {where}, {precision}; results in {out}")
+        how = devices, precision, options.seed, options.require_identical, options.tensorboard
+        yield Job(out, preset, digits, sha256, train_rows, valid_rows, *how)
+
+
+def chosen_preset(options: Options, default: str) -> Preset:
+    """The preset of that name, or the default where it is auto, with what the command line changes in it."""
+    preset = recipes.preset(default if options.preset == "auto" else options.preset)
+    if options.seeds is not None:
+        if not 1 <= options.seeds <= MANY:
+            raise InputError("--seeds", f"is {options.seeds}", f"give a whole number from 1 to {MANY}")
+        preset = replace(preset, seeds=options.seeds)
+    if options.students is not None:
+        check_families(preset, options.students, option="--students")
+        preset = replace(preset, students=options.students)
+    return preset
+
+
+def check_families(preset: Preset, families: tuple[str, ...], *, option: str) -> None:
+    """InputError where the preset has not all of them, or one is named twice."""
+    for family in families:
+        preset.recipe(family, option=option)
+    if len(set(families)) < len(families):
+        raise InputError(option, "names a family twice", "name each once")
+
+
+def same_for_all(preset: Preset) -> dict[str, Any]:
+    """What must not change within a job: more seeds or students may come later."""
+    return {name: value for name, value in to_json(preset).items() if name not in ("seeds", "students")}
+
+
+def claim(out: Path, settings: dict[str, Any], notes: dict[str, Any] | None = None, *, resume: bool = True) -> None:
+    """Marks `out` as made with `settings`, and with `notes` of how; InputError if it was made with other settings: two
+    runs must not mix."""
+    path = out / "job.json"
+    if not os.path.lexists(path):
+        others = [entry.name for entry in os.scandir(out) if entry.is_dir() or entry.name in RESULTS]
+        try:
+            if others:  # somebody's home, or the repository
+                problem = f"holds {others[0]!r:.60}, but no job.json"
+                raise InputError(out, problem, "give another --out, or an empty folder")
+            write_json(path, settings | (notes or {}), new=True)
+            return
+        except InputError:
+            if not os.path.lexists(path):  # else somebody has begun it at this very moment
+                raise
+    job = read_json(path, "give another --out")
+    different = [name for name, value in settings.items() if job.get(name) != value]
+    if different:
+        fix = "give another --out, or the same options as then"
+        raise InputError(path, f"the results there were made with another {' and '.join(different)}", fix)
+    if not resume:
+        raise InputError(out, "was used before", "give another --out, or leave out --no-resume to go on with it")
+
+
+def compare_job(out: Path, now: dict[str, Any], *, identical: bool) -> None:
+    """A warning, or an InputError if the bits must be `identical`, where a job goes on otherwise than it began. A
+    training that goes on warns of that itself."""
+    from jaxnets.fingerprint import compare
+
+    if identical or not any((out / "members").glob(".*.unfinished")):
+        began = read_json(out / "job.json").get("fingerprint", now)  # jobs did not name it once
+        compare(out, [began], now, identical=identical)
