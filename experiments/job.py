@@ -93,15 +93,17 @@ def open_job(
     if not begins and not (out / "members").is_dir():
         raise InputError(out, "holds no trained network", "run experiments.train or the pipeline first")
     settings = {"data_sha256": sha256, "seed": options.seed, "precision": precision}
-    made_by = fingerprint(devices)
     refuse_unlike(out, {"preset": to_json(preset), **settings})
     nameable(out)
     writable(out)
     with locked(out / ".lock") if alone and leads() else nullcontext():
         if leads():
-            claim(out, {"preset": same_for_all(preset)} | settings, {"fingerprint": made_by}, resume=options.resume)
-            if PULSE not in os.environ or joins(options):  # else the pipeline has done so, of all its cores
-                compare_job(out, made_by, identical=options.require_identical)
+            claim(
+                out,
+                {"preset": same_for_all(preset)} | settings,
+                {"fingerprint": fingerprint(devices)},
+                resume=options.resume,
+            )
         why = f", as there is {'an' if accelerator else 'no'} accelerator" if options.preset == "auto" else ""
         where = f"{len(devices)} {devices[0].device_kind} device{'s' if len(devices) > 1 else ''}"
         if PULSE not in os.environ or options.coordinator is not None:  # else the pipeline has said it
@@ -160,11 +162,15 @@ def claim(out: Path, settings: dict[str, Any], notes: dict[str, Any] | None = No
         raise InputError(out, "was used before", "give another --out, or leave out --no-resume to go on with it")
 
 
-def compare_job(out: Path, now: dict[str, Any], *, identical: bool) -> None:
-    """A warning, or an InputError if the bits must be `identical`, where a job goes on otherwise than it began. A
-    training that goes on warns of that itself."""
-    from jaxnets.fingerprint import compare
+def compare_job(job: Job) -> None:
+    """A warning, once, or an InputError if the bits must be `identical`, where a network is begun otherwise than the
+    job was. One that goes on is compared with its own beginning."""
+    import jax
 
-    if identical or not any((out / "members").glob(".*.unfinished")):
-        began = read_json(out / "job.json").get("fingerprint", now)  # jobs did not name it once
-        compare(out, [began], now, identical=identical)
+    from jaxnets.fingerprint import compare, fingerprint
+
+    if PULSE in os.environ and jax.process_count() == 1:
+        return  # on a share of the machine: the pipeline that gave it has compared the whole
+    now = fingerprint(job.devices)
+    began = read_json(job.out / "job.json").get("fingerprint", now)  # jobs did not name it once
+    compare(job.out, [began], now, identical=job.identical)

@@ -13,7 +13,7 @@ import numpy as np
 from experiments.console import describe, result, training_line
 from experiments.ending import Stopped, deferred
 from experiments.events import event_file
-from experiments.job import Job, open_job
+from experiments.job import Job, compare_job, open_job
 from experiments.options import Options, run
 from experiments.together import agreed, meet, pulsing
 from jaxnets.config import Preset
@@ -67,6 +67,8 @@ def train_member(job: Job, folder: Path, family: str, seed: int, *, pseudo_label
             return
         if unfinished.is_symlink():
             raise InputError(unfinished, "is a link", "remove it")
+        if leads() and not unfinished.is_dir():
+            compare_job(job)
         wanted = job.tensorboard and leads()
         events = event_file(job.out / "tensorboard" / folder.name, wanted=wanted)
         with training_line(folder.name) as show, events as write, pulsing() as pulse, deferred() as stopping:

@@ -226,7 +226,7 @@ def resume(
     if different:
         problem = f"was trained with another {' and '.join(different)}"
         raise InputError(folder, problem, "name another folder, or train with the same settings as then")
-    made_by = facts["fingerprints"]
+    made_by = facts.get("fingerprints", [])  # states had but one once, under another name
     compare(folder, made_by, now, identical=identical)
     state = restored.items["rest"]._replace(average=restored.items["average"])
     made_by = [*(one for one in made_by if one != now), now]
