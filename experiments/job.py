@@ -98,12 +98,8 @@ def open_job(
     writable(out)
     with locked(out / ".lock") if alone and leads() else nullcontext():
         if leads():
-            claim(
-                out,
-                {"preset": same_for_all(preset)} | settings,
-                {"fingerprint": fingerprint(devices)},
-                resume=options.resume,
-            )
+            notes = {"fingerprint": fingerprint(devices)}
+            claim(out, {"preset": same_for_all(preset)} | settings, notes, resume=options.resume)
         why = f", as there is {'an' if accelerator else 'no'} accelerator" if options.preset == "auto" else ""
         where = f"{len(devices)} {devices[0].device_kind} device{'s' if len(devices) > 1 else ''}"
         if PULSE not in os.environ or options.coordinator is not None:  # else the pipeline has said it

@@ -3,6 +3,7 @@ averages them all, and writes submission.csv, report.json and report.html. Inter
 
 import os
 import time
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -62,6 +63,9 @@ def finish(job: Job, options: PipelineOptions, test_labels: np.ndarray | None, b
     networks = [*job.teachers(), *job.students()]
     if resumed:
         say(f"goes on: {sum(map(Path.is_dir, networks))} of {len(networks)} networks are trained")
+    left_out = set((job.out / "members").glob("[!.]*")) - set(networks)
+    if left_out and leads():
+        warnings.warn(f"{len(left_out)} trained networks are left out: --seeds and --students add them", stacklevel=2)
     apart = options.parallel == "members" or (options.parallel == "auto" and not joins(options) and is_quicker(job))
     if apart:
         train_apart(job, options, job.teachers())

@@ -29,7 +29,7 @@ def apart(start):
         with only(CORES):
             return start(*(command or PIPELINE))
 
-    return lambda out: begin(*PIPELINE, out, "--parallel", "members"), begin
+    return lambda out: begin(*PIPELINE, out, "--students", "--parallel", "members"), begin
 
 
 @pytest.fixture

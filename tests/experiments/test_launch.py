@@ -40,10 +40,10 @@ def assert_same_network(out, other, tolerance=1e-5):
         np.testing.assert_allclose(one, another, rtol=tolerance, atol=tolerance)
 
 
-def begun(start, out, *options):
-    """-> the launcher of a job whose first epoch is saved, and its two workers."""
+def begun(start, out, epochs, *options):
+    """-> the launcher of a job that has so many epochs, and its two workers."""
     process = start(*launch(*options), *TRAIN, out)
-    wait_for(out / "members" / ".wide_cnn-0.unfinished" / "state" / str(STEPS), process)
+    wait_for(out / "members" / ".wide_cnn-0.unfinished" / "state" / str(epochs * STEPS), process)
     workers = workers_of(process)
     assert len(workers) == 2
     return process, workers
@@ -56,22 +56,17 @@ def test_two_processes_train_the_network_that_one_does(start, on_two_devices, tm
     assert_same_network(tmp_path, on_two_devices)
 
 
-@pytest.mark.parametrize(
-    ("number", "options", "words"),
-    [
-        (signal.SIGKILL, [], "launch: process 1 ended with signal SIGKILL"),
-        (signal.SIGSTOP, ["--stall", "3"], "launch: process 1 has not finished a step for 3 s"),
-    ],
-)
-def test_a_lost_process_ends_all_and_fewer_go_on(start, on_two_devices, tmp_path, number, options, words):
-    process, workers = begun(start, tmp_path, *options)
-    os.kill(workers[1], number)
-    code, _, stderr = finish(process)
-    assert code == 75
-    told, command = [line for line in stderr.splitlines() if line][-2:]
-    assert told == f"{words}; all have ended. What was saved is kept; go on with"
-    assert command.endswith(f"--out {tmp_path}")
-    assert all(map(gone, workers))
+def test_a_lost_process_ends_all_and_fewer_go_on(start, on_two_devices, tmp_path):
+    losses = {signal.SIGKILL: "ended with signal SIGKILL", signal.SIGSTOP: "has not finished a step for 5 s"}
+    for epochs, (number, words) in enumerate(losses.items(), start=1):
+        process, workers = begun(start, tmp_path, epochs, "--stall", "5")
+        os.kill(workers[1], number)
+        code, _, stderr = finish(process)
+        assert code == 75
+        told, command = [line for line in stderr.splitlines() if line][-2:]
+        assert told == f"launch: process 1 {words}; all have ended. What was saved is kept; go on with"
+        assert command.endswith(f"--out {tmp_path}")
+        assert all(map(gone, workers))
     code, _, stderr = finish(start(*TRAIN, tmp_path))
     assert code == 0
     assert "the bits may differ" in stderr
@@ -80,7 +75,7 @@ def test_a_lost_process_ends_all_and_fewer_go_on(start, on_two_devices, tmp_path
 
 
 def test_told_to_stop_they_stop_at_the_same_step(start, on_two_devices, tmp_path):
-    process, workers = begun(start, tmp_path)
+    process, workers = begun(start, tmp_path, 1)
     process.send_signal(signal.SIGTERM)
     code, _, stderr = finish(process)
     assert code == 143
