@@ -1,6 +1,7 @@
 """Steps of other networks, in other shapes and types, in the place of a training's own: refused by the names of the
 first three arrays that differ, never cast or cut to fit."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -81,13 +82,16 @@ CHANGES: dict[str, tuple[RunConfig, Callable[[Items], Items]]] = {
 
 def others(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
     ours = checkpoint.describe(items(config()))
-    names = list(CHANGES)
+    names, job = list(CHANGES), folder / "begun"
+    job.mkdir()
+    assert start(TRAIN, job).code == 0
     for number in sorted(rng.permutation(len(names))[:trials]):
         name, place = names[number], folder / str(number)
         of, change = CHANGES[name]
         theirs = change(items(of))
         state = place / "out" / "members" / ".wide_cnn-0.unfinished" / "state"
         checkpoint.save(state, 7, theirs, {"history": []})
+        shutil.copy(job / "out" / "job.json", place / "out")
         before, ended = listing(state), start(TRAIN, place)
         failure = told_otherwise(ended.stderr, ours, checkpoint.describe(theirs))
         if ended.code != 2 or listing(state) != before:
