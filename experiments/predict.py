@@ -9,7 +9,7 @@ from experiments.console import percent, say
 from experiments.job import Job, open_job
 from experiments.options import Options, run
 from experiments.origin import clocked
-from jaxnets.errors import DivergedError, InputError
+from jaxnets.errors import InputError
 from jaxnets.seal import check, identity, is_made, sealed_folder
 
 
@@ -45,6 +45,8 @@ def read_log_probs(job: Job, networks: list[Path]) -> dict[str, np.ndarray]:
         InputError: they are missing, damaged, or of a network that was trained anew.
         DivergedError: some are not finite.
     """
+    from jaxnets.inference.predict import finite
+
     answers: dict[str, Any] = {"valid": [], "test": []}
     for network in networks:
         folder = predictions(job, network)
@@ -52,9 +54,7 @@ def read_log_probs(job: Job, networks: list[Path]) -> dict[str, np.ndarray]:
             raise InputError(folder, "holds no answers of this network", "run experiments.predict, or the pipeline")
         for name, arrays in answers.items():
             with np.load(folder / f"{name}.npz", allow_pickle=False) as file:
-                arrays.append(file["log_probs"])
-            if not np.isfinite(arrays[-1]).all():
-                raise DivergedError(f"{folder / name}.npz: not all of the network's answers are finite")
+                arrays.append(finite(file["log_probs"], f"{folder / name}.npz"))
     return {name: np.stack(arrays) for name, arrays in answers.items()}
 
 

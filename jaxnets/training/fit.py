@@ -16,7 +16,7 @@ from jaxnets.errors import DivergedError, InputError, brief
 from jaxnets.files import atomic_file, write_json
 from jaxnets.fingerprint import compare, fingerprint
 from jaxnets.inference.ensemble import accuracy
-from jaxnets.inference.predict import make_predict
+from jaxnets.inference.predict import finite, make_predict
 from jaxnets.readers.bounded import read_bytes
 from jaxnets.runs import AGAIN, RunConfig
 from jaxnets.training import checkpoint
@@ -122,8 +122,7 @@ def fit(
         with placed(config, parts, point):
             if point.steps == parts.steps:
                 log_probs = predict(state.average["params"], state.average["stats"], valid.images)
-                if not np.isfinite(log_probs).all():
-                    raise DivergedError("answers to validation rows are not finite")
+                finite(log_probs, "validation rows")
                 row = summarise(config, parts, point, accuracy(log_probs, valid.labels), compile_seconds)
                 point = Point(state, [*point.history, row], {}, 0.0, point.made_by)
                 compile_seconds = 0.0

@@ -203,7 +203,7 @@ def test_answers_that_are_not_finite_end_it_before_they_are_scored(train, tmp_pa
         return np.full((6, 10), np.nan if checkpoint.steps(tmp_path / "best") else -1)
 
     monkeypatch.setattr(fit_module, "make_predict", lambda *arguments: answer)
-    words = "wide_cnn, seed 3: epoch 2, step 5 of 5: loss .*, gradient_norm .*, learning_rate .*: answers to validation"
+    words = "wide_cnn, seed 3: epoch 2, step 5 of 5: loss .*, gradient_norm .*, learning_rate .*: validation rows: "
     with pytest.raises(DivergedError, match=words):
         train(tmp_path)
     assert checkpoint.steps(tmp_path / "state") == checkpoint.steps(tmp_path / "best") == [5]
