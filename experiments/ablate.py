@@ -68,12 +68,7 @@ def chosen(options: AblateOptions) -> dict[str, Variant]:
 
 def fold_rows(labels: np.ndarray, folds: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """labels (N,) -> rows to train on, as many in every fold, and rows to validate on."""
-    from sklearn.model_selection import StratifiedKFold
-
-    rarest = int(np.unique(labels, return_counts=True)[1].min())
-    if not 2 <= folds <= rarest:
-        raise InputError("--folds", f"is {folds}", f"give 2 to {rarest}, the rows of the rarest class")
-    parts = list(StratifiedKFold(folds, shuffle=True, random_state=0).split(labels, labels))
+    parts = data.stratified_folds(labels, folds)
     rows = min(len(train) for train, _ in parts)
     return [(train[:rows], valid) for train, valid in parts]
 

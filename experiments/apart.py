@@ -9,9 +9,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from experiments import console
 from experiments.console import Level, live_line
@@ -109,15 +109,19 @@ def start(name: str, command: list[str], share: Share, stdin: int, pulses: Path)
     return Worker(name, share, process)
 
 
-def flags(options: Options) -> list[str]:
-    """The command line that says what `options` do."""
+def flags(options: Any, prefix: str = "--") -> list[str]:
+    """The command line for these options."""
     words = []
     for field in fields(options):
-        value, name = getattr(options, field.name), "--" + field.name.replace("_", "-")
-        if isinstance(value, bool):
+        value, name = getattr(options, field.name), prefix + field.name.replace("_", "-")
+        if is_dataclass(value):
+            words += flags(value, f"{name}.")
+        elif isinstance(value, bool):
             words.append(name if value else name.replace("--", "--no-"))
         elif isinstance(value, tuple):
-            words += [name, *value]
+            words += [name, *map(str, value)]
+        elif isinstance(value, dict):
+            words += [name, *(str(word) for item in value.items() for word in item)] if value else []
         elif value is not None:
             words.append(f"{name}={value}")
     return words

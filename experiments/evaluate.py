@@ -14,8 +14,8 @@ import numpy as np
 from experiments.console import percent, result, say
 from experiments.ensemble import read_ensemble
 from experiments.failures import draw_failures, short_names
-from experiments.job import Job, open_job
-from experiments.options import MANY, ScoreOptions, run, start_jax
+from experiments.job import Job, check_views, open_job
+from experiments.options import ScoreOptions, run, start_jax
 from experiments.origin import clocked, command, versions
 from experiments.places import writable_file
 from experiments.predict import read_log_probs
@@ -35,8 +35,6 @@ class EvaluateOptions(ScoreOptions):
     """Networks that come with the repository, instead of a job's."""
     runs: tuple[Path, ...] = ()
     """Folders of trained networks, instead of a job's."""
-    views: int = 15
-    """Of each image, for pretrained networks and runs."""
 
 
 def evaluate(
@@ -134,7 +132,7 @@ def evaluate_runs(options: EvaluateOptions, out: Path, begin: float) -> dict[str
     pictures = np.concatenate([digits.x_test, digits.x_train[valid_rows]])
     members = []
     for trained_run, folder in zip(runs, folders, strict=True):
-        members.append(tta(trained_run, {"all": pictures}, views=options.views, devices=devices)["all"])
+        members.append(tta(trained_run, {"all": pictures}, views=options.views or 15, devices=devices)["all"])
         say(f"{folder.name}: predicted")
     test, valid = np.split(np.stack(members), [len(digits.x_test)], axis=2)
     inductive = [trained_run.config.pseudo_labels is None for trained_run in runs]
@@ -216,8 +214,7 @@ def main(options: EvaluateOptions) -> None:
             report = evaluate(job, test_labels, start, allowed=options.allow_trained_rows)
         conclude(report, job.out / "report.json", job.out / "report.html")
         return
-    if not 1 <= options.views <= MANY:
-        raise InputError("--views", f"is {options.views}", f"give a whole number from 1 to {MANY}")
+    check_views(options.views)
     out = options.out or Path("checkpoints") / ("pretrained-evaluated" if options.pretrained else "runs-evaluated")
     conclude(evaluate_runs(options, out, begin), out / "report.json", out / "report.html")
 

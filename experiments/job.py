@@ -1,5 +1,6 @@
 """A job: a folder of results and what is computed for it, by nobody else meanwhile, always with the same settings."""
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.changes import change_preset
 from experiments.console import say
 from experiments.ending import PULSE
 from experiments.events import check_events
@@ -84,15 +86,17 @@ def open_job(
     accelerator = devices[0].platform != "cpu"
     preset = chosen_preset(options, "full" if accelerator else "quick")
     precision = default_precision(devices) if options.precision == "auto" else options.precision
-    out = options.out or Path("checkpoints") / f"{preset.name}-{digits.name}"
+    fold = "" if options.fold is None else "-fold-{}-of-{}".format(*options.fold)
+    out = options.out or Path("checkpoints") / f"{preset.name}-{digits.name}{fold}"
     sha256 = data.digest(digits)
-    train_rows, valid_rows = data.stratified_split(digits.y_train, fraction=preset.valid_fraction, seed=options.seed)
+    train_rows, valid_rows = split_rows(digits.y_train, preset, options)
     for recipe in preset.recipes:  # before anything is written
         check_batch(recipe.training.batch_size, len(train_rows), devices)
     check(preset)
     if not begins and not (out / "members").is_dir():
         raise InputError(out, "holds no trained network", "run experiments.train or the pipeline first")
-    settings = {"data_sha256": sha256, "seed": options.seed, "precision": precision}
+    settings = {"data_sha256": sha256, "seed": options.seed, "precision": precision, "fold": options.fold}
+    settings = json.loads(json.dumps(settings))  # as it is read back
     refuse_unlike(out, {"preset": to_json(preset), **settings})
     nameable(out)
     writable(out)
@@ -108,6 +112,18 @@ def open_job(
         yield Job(out, preset, digits, sha256, train_rows, valid_rows, *how)
 
 
+def split_rows(labels: np.ndarray, preset: Preset, options: Options) -> tuple[np.ndarray, np.ndarray]:
+    """labels (N,) -> rows to train on and rows to validate on; of the latter there may be none."""
+    if options.fold is not None:
+        number, folds = options.fold
+        if not 0 <= number < folds:
+            raise InputError("--fold", f"is {number} of {folds}", "count the folds from 0")
+        return data.stratified_folds(labels, folds)[number]
+    if preset.valid_fraction == 0:
+        return np.arange(len(labels)), np.zeros(0, int)
+    return data.stratified_split(labels, fraction=preset.valid_fraction, seed=options.seed)
+
+
 def chosen_preset(options: Options, default: str) -> Preset:
     """The preset of that name, or the default where it is auto, with what the command line changes in it."""
     preset = recipes.preset(default if options.preset == "auto" else options.preset)
@@ -118,7 +134,14 @@ def chosen_preset(options: Options, default: str) -> Preset:
     if options.students is not None:
         check_families(preset, options.students, option="--students")
         preset = replace(preset, students=options.students)
-    return preset
+    check_views(options.views)
+    preset = replace(preset, views=options.views or preset.views)
+    return change_preset(preset, options.training, options.sizes)
+
+
+def check_views(views: int | None) -> None:
+    if views is not None and not 1 <= views <= MANY:
+        raise InputError("--views", f"is {views}", f"give an integer from 1 to {MANY}")
 
 
 def check_families(preset: Preset, families: tuple[str, ...], *, option: str) -> None:
@@ -130,8 +153,8 @@ def check_families(preset: Preset, families: tuple[str, ...], *, option: str) ->
 
 
 def same_for_all(preset: Preset) -> dict[str, Any]:
-    """What must not change within a job: more seeds or students may come later."""
-    return {name: value for name, value in to_json(preset).items() if name not in ("seeds", "students")}
+    """What must not change within a job: more seeds, students or views may come later."""
+    return {name: value for name, value in to_json(preset).items() if name not in ("seeds", "students", "views")}
 
 
 def claim(out: Path, settings: dict[str, Any], notes: dict[str, Any] | None = None, *, resume: bool = True) -> None:

@@ -6,14 +6,21 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from experiments.changes import changes_of
 from experiments.console import choose
 from experiments.ending import in_one_line
+from jaxnets.config import Training
 from jaxnets.errors import InputError
+
+if TYPE_CHECKING:
+    TrainingChanges = Any
+else:
+    TrainingChanges = changes_of(Training)
 
 MANY = 1000
 """Seeds, or views: more would be a slip of the pen."""
@@ -42,10 +49,14 @@ class Options(LogOptions):
     """Folder of the results; checkpoints/PRESET-DATA unless given. Started again on it, an experiment goes on."""
     seed: int = 0
     """Of the first networks and of the validation rows."""
+    fold: tuple[int, int] | None = None
+    """K F: hold out fold K (from 0) of F stratified folds for validation, instead of the preset's fraction."""
     seeds: int | None = None
     """Networks of each family, each from a seed of its own: the preset's unless given."""
     students: tuple[str, ...] | None = None
     """Families to train once more, on pseudo-labels too: the preset's unless given."""
+    views: int | None = None
+    """Views of each image in test-time augmentation, the image itself first: the preset's unless given."""
     devices: int | None = None
     """How many devices to use: all unless given."""
     distributed: bool = False
@@ -62,6 +73,9 @@ class Options(LogOptions):
     """Go on with what lies in the folder of the results; --no-resume refuses one that was used."""
     require_identical: bool = False
     """Refuse to go on where the bits may differ: other versions, devices, processors or flags than when it began."""
+    training: TrainingChanges = field(default_factory=TrainingChanges)
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Sizes of every model, such as width 32 depth 5, in place of the preset's."""
     compilation_cache: bool = True
     """Keep compiled programs in the user's cache folder, so that the next start is quick."""
 

@@ -38,12 +38,15 @@ def identity() -> Warp:
     return Warp(jnp.eye(2), jnp.zeros(2), jnp.zeros((NODES, NODES, 2)))
 
 
-def affine(*, degrees: jax.Array, zoom: jax.Array, shear_degrees: jax.Array) -> jax.Array:
-    """-> matrix (2, 2) that turns the picture counter-clockwise, enlarges it by `zoom` and slants its columns."""
+def affine(*, degrees: jax.Array, zoom: jax.Array, stretch: jax.Array, shear_degrees: jax.Array) -> jax.Array:
+    """-> matrix (2, 2) that makes the image wider and lower by exp(stretch / 2), rotates it counter-clockwise, shears
+    its columns and enlarges it by `zoom`."""
     angle, slant = jnp.deg2rad(degrees), jnp.tan(jnp.deg2rad(shear_degrees))
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     turn = jnp.array([[cos, sin], [-sin, cos]])
-    return turn @ jnp.array([[jnp.ones_like(slant), jnp.zeros_like(slant)], [slant, jnp.ones_like(slant)]]) / zoom
+    shear = jnp.array([[jnp.ones_like(slant), jnp.zeros_like(slant)], [slant, jnp.ones_like(slant)]])
+    scale = jnp.exp(jnp.stack([stretch, -stretch]) / 2) / zoom
+    return scale[:, None] * (turn @ shear)
 
 
 def draw_warp(key: jax.Array, strength: Augmentation, side: int) -> Warp:
@@ -51,10 +54,11 @@ def draw_warp(key: jax.Array, strength: Augmentation, side: int) -> Warp:
     an RMS."""
     strength = strength.scaled_to(side)
     key_affine, key_elastic = jax.random.split(key)
-    degrees, zoom, shear, down, right = jax.random.uniform(key_affine, (5,), minval=-1, maxval=1)
+    degrees, zoom, shear, down, right, stretch = jax.random.uniform(key_affine, (6,), minval=-1, maxval=1)
     matrix = affine(
         degrees=degrees * strength.rotation_degrees,
         zoom=jnp.exp(zoom * np.log1p(strength.zoom)),
+        stretch=stretch * strength.stretch,
         shear_degrees=shear * strength.shear_degrees,
     )
     shift = strength.shift_pixels * jnp.stack([down, right])

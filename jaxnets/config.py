@@ -22,11 +22,13 @@ def check_number(name: str, value: object, wanted: str, allowed: Callable[[Any],
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Strengths of the random warps; half-widths of uniform draws, but the elastic one an RMS. Pixels are those of a
-    28 x 28 image and grow with larger ones."""
+    """Strengths of the random warps. Each is the half-width of a uniform distribution, except `elastic_pixels`, the RMS
+    displacement. Pixels are those of a 28 x 28 image and grow with larger ones; `stretch` is log(width / height) at
+    constant area."""
 
     rotation_degrees: float = 10.0
     zoom: float = 0.1
+    stretch: float = 0.0
     shear_degrees: float = 5.0
     shift_pixels: float = 2.0
     elastic_pixels: float = 0.7

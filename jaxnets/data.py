@@ -102,6 +102,19 @@ def stratified_split(labels: np.ndarray, *, fraction: float, seed: int) -> tuple
     return np.setdiff1d(np.arange(len(labels)), valid_rows), valid_rows
 
 
+def stratified_folds(labels: np.ndarray, folds: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """labels (N,) -> for each fold the rows to train on and the rows to validate on, sorted; always the same ones.
+
+    InputError unless there are at least two folds, and a row of every class for each.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    rarest = int(np.unique(labels, return_counts=True)[1].min())
+    if not 2 <= folds <= rarest:
+        raise InputError("folds", f"is {folds}", f"give 2 to {rarest}, the number of rows of the rarest class")
+    return list(StratifiedKFold(folds, shuffle=True, random_state=0).split(labels, labels))
+
+
 def digest(digits: Digits) -> str:
     """SHA-256 in hexadecimal over name, type, shape and content of every array; equal data, equal digest."""
     total = hashlib.sha256()

@@ -15,7 +15,7 @@ from jaxnets.config import Augmentation
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 NONE = Augmentation(rotation_degrees=0, zoom=0, shear_degrees=0, shift_pixels=0, elastic_pixels=0)
 STRONG = Augmentation(rotation_degrees=25, zoom=0.3, shear_degrees=15, shift_pixels=4, elastic_pixels=1.5)
-STILL = {"degrees": 0.0, "zoom": 1.0, "shear_degrees": 0.0}
+STILL = {"degrees": 0.0, "zoom": 1.0, "stretch": 0.0, "shear_degrees": 0.0}
 augmented, warped = jax.jit(augment, static_argnums=2), jax.jit(warp_image)
 
 
@@ -73,6 +73,8 @@ def test_a_warp_reads_where_its_docstring_says(shape, pictures):
         ({"degrees": -90.0}, (4, 7), (7, 4)),
         ({"zoom": 3.0}, (4, 5), (4, 7)),  # enlarged: farther from the centre
         ({"zoom": 0.5}, (8, 4), (6, 4)),
+        ({"stretch": 2 * np.log(2.0)}, (4, 5), (4, 6)),  # twice as wide,
+        ({"stretch": 2 * np.log(2.0)}, (8, 4), (6, 4)),  # and half as high
         ({"shear_degrees": 45.0}, (2, 4), (2, 6)),  # a column leans to the right at its top,
         ({"shear_degrees": 45.0}, (6, 4), (6, 2)),  # to the left at its foot,
         ({"shear_degrees": 45.0}, (4, 6), (4, 6)),  # and rows stay level
@@ -97,6 +99,14 @@ def test_draws_are_uniform_up_to_their_strength():
     quantiles = np.quantile(draws, [0, 0.25, 0.5, 0.75, 1], axis=1).T
     np.testing.assert_allclose(quantiles, [[-1, -0.5, 0, 0.5, 1]] * 5, atol=0.05)
     np.testing.assert_allclose(np.corrcoef(draws), np.eye(5), atol=0.1)
+
+
+def test_stretch_changes_the_aspect_at_constant_area():
+    matrix = draw_many(4000, replace(NONE, stretch=0.4), 28).matrix
+    np.testing.assert_allclose(np.linalg.det(matrix), 1, rtol=1e-5)
+    np.testing.assert_array_equal(matrix[:, [0, 1], [1, 0]], 0)
+    draws = np.log(matrix[:, 0, 0] / matrix[:, 1, 1]) / 0.4
+    np.testing.assert_allclose(np.quantile(draws, [0, 0.25, 0.5, 0.75, 1]), [-1, -0.5, 0, 0.5, 1], atol=0.05)
 
 
 def test_elastic_pixels_are_the_rms_of_the_field_at_the_border_too():

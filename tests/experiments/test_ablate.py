@@ -136,8 +136,8 @@ def test_many_tests_make_each_harder_to_pass():
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"folds": 1}, "--folds: is 1"),
-        ({"folds": 900}, "--folds: is 900"),
+        ({"folds": 1}, "folds: is 1"),
+        ({"folds": 900}, "folds: is 900"),
         ({"seeds": 0}, "--seeds: is 0"),
         ({"seeds": 100_000_000}, "--seeds: is 100000000"),
         ({"changes": ("sleep",)}, "'sleep' is not known"),

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from experiments.cross_validate import CrossValidateOptions, main, read
+from jaxnets import data
+from jaxnets.errors import InputError
+from jaxnets.inference.ensemble import combine
+from jaxnets.rows import was_trained_on
+from tests.experiments.processes import finish
+
+FEW = ("--preset", "smoke", "--data", "digits", "--folds", "2", "--families", "wide_cnn", "--training.epochs", "1")
+
+
+@pytest.fixture(scope="module")
+def crossed(start, shared, tmp_path_factory):
+    """The directory of a small cross-validation, and what it printed."""
+    out = tmp_path_factory.mktemp("crossed")
+    for against in ((), ("--against", out)):
+        code, stdout, stderr = finish(start("-m", "experiments.cross_validate", *FEW, "--out", out, *against))
+        assert (code, stderr) == (0, ""), stderr
+    return out, stdout
+
+
+def test_every_row_is_predicted_by_a_model_that_was_not_trained_on_it(crossed):
+    out, _ = crossed
+    digits = data.load("digits")
+    labels = digits.y_train
+    log_probs = read(out / "oof", len(labels))["wide_cnn-0"]
+    for number, (_, valid) in enumerate(data.stratified_folds(labels, 2)):
+        with np.load(out / f"fold-{number}" / "predictions" / "wide_cnn-0" / "valid.npz") as file:
+            np.testing.assert_array_equal(log_probs[:, valid], file["log_probs"])
+        assert not was_trained_on(out / f"fold-{number}" / "members" / "wide_cnn-0", digits.x_train[valid]).any()
+    assert (combine(log_probs).argmax(-1) == labels).mean() > 0.15
+
+
+def test_the_table_has_errors_and_the_comparison_pairs(crossed):
+    _, stdout = crossed
+    rows = [line for line in stdout.splitlines() if "wide_cnn-0 " in line and "│" in line]
+    assert len(rows) == 3  # plain, through the views, and against itself
+    assert "│ 1.000 │ +0.00000 ± 0.00000" in rows[-1]
+
+
+@pytest.mark.parametrize("folds", [1, 10_000])
+def test_a_number_of_folds_that_cannot_be_is_refused(folds, tmp_path):
+    with pytest.raises(InputError, match="folds: is"):
+        main(CrossValidateOptions(data="digits", folds=folds, out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_comparison_is_refused_before_any_training(tmp_path):
+    with pytest.raises(InputError, match="oof: is missing"):
+        main(CrossValidateOptions(data="digits", out=tmp_path / "out", against=tmp_path / "other"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_fold_is_not_for_the_user_to_give(tmp_path):
+    with pytest.raises(InputError, match="--fold"):
+        main(CrossValidateOptions(data="digits", fold=(0, 5), out=tmp_path / "out"))
