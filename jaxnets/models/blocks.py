@@ -100,11 +100,17 @@ class Conv(nnx.Module):
         return convolve(x.astype(dtype), self.kernel[...].astype(dtype), stride=self.stride, padding=padding)
 
 
+MOMENTUM = 0.95
+"""Of batch norm's running statistics: they follow within about 20 steps, in short trainings too."""
+
+
 def batch_norm(
     channels: int, *, dtype: Any = None, param_dtype: Any = jnp.float32, axis_name: str | None = None, rngs: nnx.Rngs
 ) -> nnx.BatchNorm:
-    """Ioffe and Szegedy 2015. Its running statistics follow within about 20 steps (momentum 0.95), short runs too."""
-    return nnx.BatchNorm(channels, momentum=0.95, dtype=dtype, param_dtype=param_dtype, axis_name=axis_name, rngs=rngs)
+    """Ioffe and Szegedy 2015."""
+    return nnx.BatchNorm(
+        channels, momentum=MOMENTUM, dtype=dtype, param_dtype=param_dtype, axis_name=axis_name, rngs=rngs
+    )
 
 
 class ConvNorm(nnx.Module):

@@ -22,6 +22,7 @@ from jaxnets.runs import AGAIN, RunConfig
 from jaxnets.training import checkpoint
 from jaxnets.training.assemble import Assembly, assemble
 from jaxnets.training.parallel import Done, Metrics, check_batch
+from jaxnets.training.statistics import reestimate
 from jaxnets.training.step import Examples, TrainState
 
 LIMIT = 1 << 24
@@ -121,6 +122,8 @@ def fit(
         point = point._replace(state=state, part=part, seconds=point.seconds + time.perf_counter() - begin)
         with placed(config, parts, point):
             if point.steps == parts.steps:
+                if epoch + 1 == training.epochs:
+                    state = with_clean_statistics(state, parts, examples, local(devices), training.batch_size)
                 log_probs = predict(state.average["params"], state.average["stats"], valid.images)
                 finite(log_probs, "validation rows")
                 row = summarise(config, parts, point, accuracy(log_probs, valid.labels), compile_seconds)
@@ -132,6 +135,15 @@ def fit(
             break
         report(Progress(epoch + 1, training.epochs, 0, parts.steps, training.batch_size, row["images_per_second"], row))
     return len(point.history) == training.epochs
+
+
+def with_clean_statistics(
+    state: TrainState, parts: Assembly, examples: Examples, devices: Devices, batch_size: int
+) -> TrainState:
+    """The state whose averaged network has the batch-norm statistics of images without augmentation."""
+    params, stats = state.average["params"], state.average["stats"]
+    stats = reestimate(parts.graphdef, params, stats, examples.images, devices, batch_size=batch_size)
+    return state._replace(average={"params": params, "stats": stats})
 
 
 def listener(
