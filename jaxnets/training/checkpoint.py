@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 
 from jaxnets.devices import choose_devices
 from jaxnets.errors import DivergedError, InputError, brief
-from jaxnets.files import discard, remove, writing
+from jaxnets.files import discard, remove_temporary, writing
 from jaxnets.models.weights import by_name
 from jaxnets.seal import check, sealed_folder
 
@@ -44,8 +44,7 @@ def save(folder: Path, step: int, items: dict[str, Any], facts: dict[str, Any], 
             raise DivergedError(f"{name} is not finite at step {step}: it is not saved")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(".*.tmp"):
-            remove(leftover)
+        remove_temporary(folder)
         check_room(folder, items, times=1)
         with sealed_folder(folder / str(step), {**facts, "leaves": describe(items)}) as draft:
             write(draft, items)
