@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets.errors import InputError, brief
-from jaxnets.files import atomic_file, atomic_folder
+from jaxnets.files import atomic_file, atomic_folder, move_folder, remove_temporary, writing
 
 FILE = "seal.json"
 VERSION = 1
@@ -32,10 +32,20 @@ def sealed_folder(path: Path, made_from: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def seal(folder: Path, made_from: Mapping[str, Any]) -> None:
-    """Seals a folder that is not yet where it belongs."""
+    """Seals a folder to which nobody else writes. Temporary files are removed before its files are listed: what is
+    listed must stay."""
+    remove_temporary(folder)
     content = {"version": VERSION, "made_from": made_from, "files": hash_files(folder)}
     with atomic_file(folder / FILE) as draft:
         draft.write_text(json.dumps(content | {"sha256": own_sum(content)}, indent=1) + "\n")
+
+
+def seal_into_place(unfinished: Path, path: Path, made_from: Mapping[str, Any]) -> None:
+    """Seals the folder `unfinished` and renames it to `path`. After a kill or an error `path` is complete, or `unfinished`
+    is still there and can be sealed again."""
+    with writing(path):
+        seal(unfinished, made_from)
+        move_folder(unfinished, path)
 
 
 def check(folder: Path) -> dict[str, Any]:

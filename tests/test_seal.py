@@ -7,7 +7,7 @@ import pytest
 
 from jaxnets import seal
 from jaxnets.errors import InputError
-from jaxnets.seal import check, identity, is_made, sealed_folder
+from jaxnets.seal import check, identity, is_made, seal_into_place, sealed_folder
 
 ORIGIN = {"rows": [1, 2], "by": "hand"}
 
@@ -91,6 +91,27 @@ def test_a_folder_that_failed_is_not_there(tmp_path):
     with pytest.raises(ZeroDivisionError), sealed_folder(tmp_path / "sealed", ORIGIN):
         raise ZeroDivisionError
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace", "rename"])
+def test_sealing_can_be_interrupted_and_repeated(tmp_path, monkeypatch, call):
+    """Whatever the interrupted attempt left is neither listed nor kept; `remove` does nothing, as after a kill."""
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    (tmp_path / "unfinished" / "best" / ".1.0123abcd.tmp").mkdir(parents=True)
+    (tmp_path / "unfinished" / "best" / ".1.0123abcd.tmp" / "part").touch()
+    (tmp_path / "unfinished" / "a.txt").write_text("one")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, killed)
+        patch.setattr("jaxnets.files.remove", lambda path: None)
+        with pytest.raises(KeyboardInterrupt):
+            seal_into_place(tmp_path / "unfinished", tmp_path / "finished", ORIGIN)
+    seal_into_place(tmp_path / "unfinished", tmp_path / "finished", ORIGIN)
+    assert check(tmp_path / "finished") == ORIGIN
+    assert json.loads((tmp_path / "finished" / "seal.json").read_text())["files"].keys() == {"a.txt"}
+    assert [path.name for path in tmp_path.iterdir()] == ["finished"]
 
 
 def test_identities_tell_folders_apart(sealed, tmp_path):
