@@ -13,6 +13,7 @@ from typing import Any
 
 from jaxnets.errors import InputError, brief
 from jaxnets.files import atomic_file, atomic_folder, move_folder, remove_temporary, writing
+from jaxnets.readers.bounded import unreadable
 
 FILE = "seal.json"
 VERSION = 1
@@ -53,11 +54,11 @@ def check(folder: Path) -> dict[str, Any]:
 
     Raises InputError, which names the first file that is missing, changed or too many, or the seal.
     """
-    seal = read_seal(folder)
     try:
-        written, found = seal["files"], hash_files(folder)
+        seal, found = read_seal(folder), hash_files(folder)
     except OSError as error:
-        raise InputError(error.filename or folder, f"cannot be read ({error.strerror})", FIX) from error
+        raise unreadable(Path(error.filename or folder), error) from error
+    written = seal["files"]
     for name in sorted(written.keys() | found.keys()):
         if written.get(name) != found.get(name):
             problem = "was changed after it was written" if name in written else "does not belong there"
@@ -80,8 +81,10 @@ def identity(folder: Path) -> str:
     """What later stages keep of a sealed folder to know it again, its content and its origin."""
     try:
         return hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
-    except OSError as error:
+    except FileNotFoundError as error:
         raise InputError(folder, "has no seal, so it is not whole", FIX) from error
+    except OSError as error:
+        raise unreadable(folder / FILE, error) from error
 
 
 def read_seal(folder: Path) -> dict[str, Any]:
@@ -98,7 +101,7 @@ def read_seal(folder: Path) -> dict[str, Any]:
             raise ValueError("it was changed after it was written")
     except FileNotFoundError as error:
         raise InputError(folder, "has no seal, so it is not whole", FIX) from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(path, f"is damaged ({brief(error)})", FIX) from error
     if version != VERSION:
         raise InputError(path, f"is of version {version!r:.20}, not {VERSION}", "use the jaxnets that wrote it")

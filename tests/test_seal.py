@@ -124,12 +124,13 @@ def test_identities_tell_folders_apart(sealed, tmp_path):
     assert json.loads((sealed / "seal.json").read_text())["files"].keys() == {"a.txt", "deep/b.bin"}
 
 
-def test_what_the_disk_does_not_give_is_as_if_damaged(sealed, monkeypatch):
+@pytest.mark.parametrize(("call", "name"), [("hashlib.file_digest", "a.txt"), ("pathlib.Path.read_bytes", "seal.json")])
+def test_what_cannot_be_read_is_not_to_be_deleted(sealed, monkeypatch, call, name):
     def broken(*arguments):
-        raise OSError(errno.EIO, "Input/output error", str(sealed / "a.txt"))
+        raise OSError(errno.EIO, "Input/output error", str(sealed / name))
 
-    monkeypatch.setattr("hashlib.file_digest", broken)
-    with pytest.raises(InputError, match=r"a\.txt: cannot be read \(Input/output error\)"):
+    monkeypatch.setattr(call, broken)
+    with pytest.raises(InputError, match=rf"{name}: cannot be read \(Input/output error\). Fix: check"):
         check(sealed)
     with pytest.warns(UserWarning, match="cannot be read"):
         assert not is_made(sealed, ORIGIN)
