@@ -2,6 +2,7 @@ import errno
 import signal
 import sys
 import warnings
+from types import SimpleNamespace
 
 import pytest
 
@@ -39,16 +40,31 @@ def leave(error, **options):
         (
             OSError(errno.ENOSPC, "No space left", "a.lock"),
             2,
-            "error: a.lock: No space left. Fix: see to it, then start",
+            "error: a.lock: No space left. Fix: check the disk, its limits and permissions, then run the same command",
         ),
         (PermissionError(errno.EACCES, "Permission denied", "a"), 2, "error: a: Permission denied. Fix: "),
+        (OSError(errno.EFBIG, "File too large"), 2, "error: a file or the output: File too large. Fix: "),
+        (OSError(errno.ENOSYS, "Function not implemented"), 2, "Function not implemented"),
+        (OSError(errno.ESTALE, "Stale file handle", "a"), 2, "error: a: Stale file handle. Fix: "),
+        (OSError(errno.EINVAL, "Invalid argument", "a:b"), 2, "error: a:b: Invalid argument. Fix: "),
         (OSError(errno.EINVAL, "ours"), 1, "error: this should not have happened."),
+        (OSError(errno.EBADF, "ours"), 1, "error: this should not have happened."),
+        (ProcessLookupError(errno.ESRCH, "ours"), 1, "error: this should not have happened."),
+        (OSError("ours"), 1, "error: this should not have happened."),
         (ZeroDivisionError("ours"), 1, "error: this should not have happened. Fix: report it, with the lines above.\n"),
     ],
 )
-def test_every_end_has_its_code_and_words(capsys, error, code, words):
+def test_every_end_has_its_code_and_words(capfd, error, code, words):
     assert leave(error) == code
-    assert words in capsys.readouterr().err
+    assert words in capfd.readouterr().err
+
+
+def test_the_exit_code_does_not_depend_on_stderr(monkeypatch):
+    def full(text):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sys.stderr", SimpleNamespace(write=full))
+    assert leave(InputError("a.csv:3", "is short", "mend it")) == 2
 
 
 def test_a_program_that_cannot_go_on_says_so(capsys):
