@@ -32,8 +32,8 @@ class Saved(NamedTuple):
 
 
 def save(folder: Path, step: int, items: dict[str, Any], facts: dict[str, Any], *, keep: int = KEEP) -> None:
-    """Makes folder/STEP of the trees of arrays `items` and of `facts`, complete and on the disk; older steps but the
-    last `keep` are dropped, whole as well.
+    """Makes folder/STEP of the trees of arrays `items` and of `facts`, complete and on the disk. Keeps this step and the
+    `keep` - 1 before it, and removes all others: later ones are of a training that was abandoned.
 
     Raises DivergedError, and writes nothing, if a value is not finite; InputError if the disk does not take it: the
     steps before are kept.
@@ -50,8 +50,10 @@ def save(folder: Path, step: int, items: dict[str, Any], facts: dict[str, Any], 
             write(draft, items)
             if not same(read(draft, items), items):
                 raise OSError(0, "what was written reads otherwise")
-        for old in steps(folder)[:-keep]:
-            discard(folder / str(old))
+        found = steps(folder)
+        kept = [other for other in found if other <= step][-keep:]
+        for other in sorted(set(found) - set(kept)):
+            discard(folder / str(other))
 
 
 def restore(folder: Path, like: dict[str, Any]) -> Saved | None:
