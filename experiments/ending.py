@@ -84,6 +84,7 @@ def in_one_line(*, resumes: bool) -> Iterator[None]:
     if PULSE in os.environ:
         threading.Thread(target=follow, daemon=True).start()
     warnings.showwarning = lambda message, *rest: print(f"warning: {message}", file=sys.stderr, flush=True)
+    sys.unraisablehook = report_unraisable
     try:
         yield
     except InputError as error:
@@ -109,6 +110,12 @@ def in_one_line(*, resumes: bool) -> Iterator[None]:
             )
         traceback.print_exc()
         leave(1, "error: this should not have happened. Fix: report it, with the lines above.")
+
+
+def report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Drops what orbax' threads report after a failed save: its event loop is closed before their writes have ended."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def is_environmental(error: Exception) -> TypeGuard[OSError]:

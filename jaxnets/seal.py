@@ -42,8 +42,8 @@ def seal(folder: Path, made_from: Mapping[str, Any]) -> None:
 
 
 def seal_into_place(unfinished: Path, path: Path, made_from: Mapping[str, Any]) -> None:
-    """Seals the folder `unfinished` and renames it to `path`. After a kill or an error `path` is complete, or `unfinished`
-    is still there and can be sealed again."""
+    """Seals the folder `unfinished` and renames it to `path`. After a kill or an error `path` is complete, or
+    `unfinished` is still there and can be sealed again."""
     with writing(path):
         seal(unfinished, made_from)
         move_folder(unfinished, path)

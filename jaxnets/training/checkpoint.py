@@ -1,6 +1,8 @@
 """Training states on disk: orbax writes a step, it is read back and sealed, and only then is it there."""
 
 import logging
+import os
+import re
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ from jaxnets.files import discard, remove_temporary, writing
 from jaxnets.models.weights import by_name
 from jaxnets.seal import check, sealed_folder
 
-logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells there about every file it opens
+logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs every file, and logs each error that it raises
 
 KEEP = 2
 """Steps that stay: if the newest is damaged later, training goes on from the one before."""
@@ -32,8 +34,8 @@ class Saved(NamedTuple):
 
 
 def save(folder: Path, step: int, items: dict[str, Any], facts: dict[str, Any], *, keep: int = KEEP) -> None:
-    """Makes folder/STEP of the trees of arrays `items` and of `facts`, complete and on the disk. Keeps this step and the
-    `keep` - 1 before it, and removes all others: later ones are of a training that was abandoned.
+    """Makes folder/STEP of the trees of arrays `items` and of `facts`, complete and on the disk. Keeps this step and
+    the `keep` - 1 before it, and removes all others: later ones are of a training that was abandoned.
 
     Raises DivergedError, and writes nothing, if a value is not finite; InputError if the disk does not take it: the
     steps before are kept.
@@ -144,11 +146,13 @@ def open_orbax() -> ocp.Checkpointer:
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """orbax tells of a full disk, among others, by a ValueError of two thousand characters."""
+    """Raises OSError for a ValueError, in which orbax quotes the disk's error among two thousand characters."""
     try:
         yield
     except ValueError as error:
-        raise OSError(0, " ".join(str(error).split())[:100]) from error
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        number = int(code[1]) if code else 0
+        raise OSError(number, os.strerror(number) if code else " ".join(str(error).split())[:100]) from error
 
 
 def same(one: dict[str, Any], other: dict[str, Any]) -> bool:

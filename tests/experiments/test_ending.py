@@ -1,7 +1,11 @@
 import errno
+import os
+import re
 import signal
+import subprocess
 import sys
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +20,7 @@ def as_before(monkeypatch):
     """Signals and warnings are the process's own: they are put back."""
     monkeypatch.setattr(ending, "received", [])
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.setattr("sys.orig_argv", ["python", "-m", "experiments.pipeline", "--out", "a folder"])
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
@@ -98,3 +103,28 @@ def test_a_warning_is_one_line(capsys):
     with in_one_line(resumes=True):
         warnings.showwarning(UserWarning("senet is made anew"), UserWarning, "file.py", 3)
     assert capsys.readouterr().err == "warning: senet is made anew\n"
+
+
+FULL = """
+import resource
+from pathlib import Path
+import numpy as np
+from experiments.ending import in_one_line
+from jaxnets.training.checkpoint import save
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+arrays = {str(number): np.random.default_rng(number).random(2_000) for number in range(60)}
+with in_one_line(resumes=True):
+    save(Path("steps"), 1, {"average": arrays}, {})
+"""
+
+
+def test_a_full_disk_during_a_save_is_one_line(tmp_path):
+    """orbax and its threads would report it in a hundred lines more."""
+    root = str(Path(__file__).parents[2])
+    command = [sys.executable, "-c", FULL]
+    environment = os.environ | {"PYTHONPATH": root, "JAX_PLATFORMS": "cpu"}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    pattern = r"error: steps/1: cannot be written \(File too large; .* free\)\. Fix: .*\n"
+    assert (ended.returncode, bool(re.fullmatch(pattern, ended.stderr))) == (2, True), ended.stderr
+    assert not list((tmp_path / "steps").iterdir())

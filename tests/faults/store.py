@@ -109,7 +109,7 @@ class Work(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How many calls of the operating system there were, whether the work was done, and how else it ended than it may."""
+    """How many calls of the operating system there were, whether the work was done, and any unexpected error."""
 
     calls: int
     done: bool
