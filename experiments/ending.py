@@ -9,8 +9,9 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import TypeGuard
 
 from jaxnets.errors import DivergedError, InputError, printable
 
@@ -18,11 +19,8 @@ LOST = 75
 PULSE = "JAXNETS_PULSE"
 """Names the file into which a process writes at every step how far it is, where another one started it and watches."""
 
-SURROUNDINGS = {
-    getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "EACCES", "EPERM", "EMFILE", "ENFILE", "ENAMETOOLONG", "ENOEXEC")
-}
-"""Errors of a disk that is full or broken, of a file or folder that is closed to us, of too many open ones."""
+OURS = (errno.EBADF, errno.EINVAL, errno.ECHILD, errno.ESRCH)
+"""Error numbers of a call that was wrong in itself, unless the error names a file."""
 
 received: list[int] = []
 """Signals to end, so far; the first waits for the end of a training step, see `deferred`."""
@@ -86,6 +84,7 @@ def in_one_line(*, resumes: bool) -> Iterator[None]:
     if PULSE in os.environ:
         threading.Thread(target=follow, daemon=True).start()
     warnings.showwarning = lambda message, *rest: print(f"warning: {message}", file=sys.stderr, flush=True)
+    sys.unraisablehook = report_unraisable
     try:
         yield
     except InputError as error:
@@ -99,11 +98,12 @@ def in_one_line(*, resumes: bool) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in SURROUNDINGS:
+        if is_environmental(error):
             if error.filename is None:  # what is written to, stdout for one, is not tried again in the end
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             place = printable(str(error.filename or "a file or the output"))
-            leave(2, f"error: {place}: {error.strerror}. Fix: see to it, then start the same again.")
+            fix = "check the disk, its limits and permissions, then run the same command again"
+            leave(2, f"error: {place}: {error.strerror}. Fix: {fix}.")
         if not alone and type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError"):
             leave(
                 LOST, f"error: another process is gone ({' '.join(str(error).split())[:80]} ...). Fix: start all again."
@@ -112,9 +112,21 @@ def in_one_line(*, resumes: bool) -> Iterator[None]:
         leave(1, "error: this should not have happened. Fix: report it, with the lines above.")
 
 
+def report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Drops what orbax' threads report after a failed save: its event loop is closed before their writes have ended."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
+
+
+def is_environmental(error: Exception) -> TypeGuard[OSError]:
+    """Whether the operating system refused a valid call. Python's own OSErrors have no number."""
+    return isinstance(error, OSError) and bool(error.errno) and not (error.filename is None and error.errno in OURS)
+
+
 def leave(code: int, text: str) -> None:
     if text:
-        print(text, file=sys.stderr, flush=True)
+        with suppress(OSError):  # of a log file on a full disk: the exit code still counts
+            print(text, file=sys.stderr, flush=True)
     if not alone:
         os._exit(code)  # in good order it would wait for processes that wait for this one
     sys.exit(code)

@@ -1,7 +1,6 @@
 """Trains one network of a preset, or goes on training it: a folder under members/ with its state and history."""
 
 import hashlib
-import os
 import signal
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from jaxnets.errors import InputError
 from jaxnets.files import read_json
 from jaxnets.lock import locked
 from jaxnets.rows import write_rows
-from jaxnets.seal import FIX, check, seal
+from jaxnets.seal import FIX, check, seal_into_place
 
 if TYPE_CHECKING:
     from jaxnets.training.fit import Progress
@@ -85,8 +84,7 @@ def train_member(job: Job, folder: Path, family: str, seed: int, *, pseudo_label
             raise Stopped(signal.SIGTERM)
         if leads():
             write_rows(unfinished, digits.x_train[job.train_rows])
-            seal(unfinished, made_from)
-            os.rename(unfinished, folder)
+            seal_into_place(unfinished, folder, made_from)
 
 
 def read_pseudo_labels(folder: Path, images: np.ndarray) -> "tuple[Examples, str]":

@@ -4,9 +4,10 @@ import glob
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from jaxnets.readers.bounded import read_bytes
 
 LIMIT = 1 << 24
 """Bytes of a file of JSON: the longest report takes a hundredth."""
+ABANDONED = 24 * 3600
+"""Age in seconds from which on a temporary file belongs to a killed writer. Age means the same in every container and
+on every host that shares the disk; a process ID does not."""
 
 
 @contextmanager
@@ -48,16 +52,21 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         for root, _, names in os.walk(draft):
             for name in (*names, "."):
                 flush_to_disk(Path(root, name))
-        discard(path)
-        os.rename(draft, path)
-        flush_to_disk(path.parent)
+        move_folder(draft, path)
+
+
+def move_folder(source: Path, path: Path) -> None:
+    """Renames a folder to `path`, durably, and removes what was there before."""
+    discard(path)
+    os.rename(source, path)
+    flush_to_disk(path.parent)
 
 
 @contextmanager
 def tidy(path: Path) -> Iterator[Path]:
     """Yields a free name beside `path`; what is there in the end is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = new_draft(path)
+    draft = temporary_sibling(path)
     try:
         yield draft
     finally:
@@ -75,23 +84,19 @@ def writing(path: Path) -> Iterator[None]:
         raise InputError(path, problem, "make room, or choose another folder") from error
 
 
-def new_draft(path: Path) -> Path:
-    """A free name beside `path`. What killed writers left there is removed, but not what others are writing."""
+def temporary_sibling(path: Path) -> Path:
+    """Returns an unused temporary name next to `path`. Removes the abandoned ones of the same path."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        if not is_alive(leftover.name.split(".")[-3]):
-            remove(leftover)
-    return path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+        with suppress(OSError):  # another writer of `path` may remove it at the same time
+            if time.time() - leftover.lstat().st_mtime > ABANDONED:
+                remove(leftover)
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
 
 
-def is_alive(process: str) -> bool:
-    """Whether the process of that number runs on this machine."""
-    try:
-        os.kill(int(process), 0)
-    except (ValueError, ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
+def remove_temporary(folder: Path) -> None:
+    """Removes every temporary file and folder below `folder`, whatever its age: nobody else may write there."""
+    for leftover in list(folder.rglob(".*.tmp")):
+        remove(leftover)
 
 
 def remove(path: Path) -> None:
@@ -105,7 +110,7 @@ def remove(path: Path) -> None:
 def discard(path: Path) -> None:
     """Removes what may be there. It is renamed first: what a kill leaves half removed is not taken for the whole."""
     if path.exists():
-        trash = new_draft(path)
+        trash = temporary_sibling(path)
         os.rename(path, trash)
         remove(trash)
 

@@ -34,6 +34,9 @@ def locked(path: Path) -> Iterator[None]:
                 holder = " ".join(file.read(ANYBODY).split())
                 fix = "wait until it has ended, or give another folder"
                 raise InputError(path.parent, f"is being written by {holder}", fix) from error
+            except OSError as error:  # of a network file system without locks
+                fix = "choose a folder on a local disk"
+                raise InputError(path.parent, f"cannot be locked ({error.strerror})", fix) from error
             if not is_still(path, file.fileno()):
                 continue
             with writing(path):

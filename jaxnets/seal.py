@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets.errors import InputError, brief
-from jaxnets.files import atomic_file, atomic_folder
+from jaxnets.files import atomic_file, atomic_folder, move_folder, remove_temporary, writing
+from jaxnets.readers.bounded import unreadable
 
 FILE = "seal.json"
 VERSION = 1
@@ -32,10 +33,20 @@ def sealed_folder(path: Path, made_from: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def seal(folder: Path, made_from: Mapping[str, Any]) -> None:
-    """Seals a folder that is not yet where it belongs."""
+    """Seals a folder to which nobody else writes. Temporary files are removed before its files are listed: what is
+    listed must stay."""
+    remove_temporary(folder)
     content = {"version": VERSION, "made_from": made_from, "files": hash_files(folder)}
     with atomic_file(folder / FILE) as draft:
         draft.write_text(json.dumps(content | {"sha256": own_sum(content)}, indent=1) + "\n")
+
+
+def seal_into_place(unfinished: Path, path: Path, made_from: Mapping[str, Any]) -> None:
+    """Seals the folder `unfinished` and renames it to `path`. After a kill or an error `path` is complete, or
+    `unfinished` is still there and can be sealed again."""
+    with writing(path):
+        seal(unfinished, made_from)
+        move_folder(unfinished, path)
 
 
 def check(folder: Path) -> dict[str, Any]:
@@ -43,11 +54,11 @@ def check(folder: Path) -> dict[str, Any]:
 
     Raises InputError, which names the first file that is missing, changed or too many, or the seal.
     """
-    seal = read_seal(folder)
     try:
-        written, found = seal["files"], hash_files(folder)
+        seal, found = read_seal(folder), hash_files(folder)
     except OSError as error:
-        raise InputError(error.filename or folder, f"cannot be read ({error.strerror})", FIX) from error
+        raise unreadable(Path(error.filename or folder), error) from error
+    written = seal["files"]
     for name in sorted(written.keys() | found.keys()):
         if written.get(name) != found.get(name):
             problem = "was changed after it was written" if name in written else "does not belong there"
@@ -70,8 +81,10 @@ def identity(folder: Path) -> str:
     """What later stages keep of a sealed folder to know it again, its content and its origin."""
     try:
         return hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
-    except OSError as error:
+    except FileNotFoundError as error:
         raise InputError(folder, "has no seal, so it is not whole", FIX) from error
+    except OSError as error:
+        raise unreadable(folder / FILE, error) from error
 
 
 def read_seal(folder: Path) -> dict[str, Any]:
@@ -88,7 +101,7 @@ def read_seal(folder: Path) -> dict[str, Any]:
             raise ValueError("it was changed after it was written")
     except FileNotFoundError as error:
         raise InputError(folder, "has no seal, so it is not whole", FIX) from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(path, f"is damaged ({brief(error)})", FIX) from error
     if version != VERSION:
         raise InputError(path, f"is of version {version!r:.20}, not {VERSION}", "use the jaxnets that wrote it")

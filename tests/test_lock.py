@@ -1,3 +1,4 @@
+import errno
 import multiprocessing
 import os
 
@@ -56,6 +57,17 @@ def test_what_a_dead_holder_left_is_no_lock(tmp_path):
     with locked(tmp_path / ".lock"):
         assert str(os.getpid()) in (tmp_path / ".lock").read_text()
         assert "moon" not in (tmp_path / ".lock").read_text()
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    def refused(*arguments):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    with pytest.raises(InputError) as error, locked(tmp_path / ".lock"):
+        raise AssertionError
+    expected = f"{tmp_path}: cannot be locked (No locks available). Fix: choose a folder on a local disk."
+    assert str(error.value) == expected
 
 
 def test_a_link_in_its_place_is_not_followed(tmp_path):

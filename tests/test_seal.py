@@ -7,7 +7,7 @@ import pytest
 
 from jaxnets import seal
 from jaxnets.errors import InputError
-from jaxnets.seal import check, identity, is_made, sealed_folder
+from jaxnets.seal import check, identity, is_made, seal_into_place, sealed_folder
 
 ORIGIN = {"rows": [1, 2], "by": "hand"}
 
@@ -93,6 +93,27 @@ def test_a_folder_that_failed_is_not_there(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("call", ["fsync", "replace", "rename"])
+def test_sealing_can_be_interrupted_and_repeated(tmp_path, monkeypatch, call):
+    """Whatever the interrupted attempt left is neither listed nor kept; `remove` does nothing, as after a kill."""
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    (tmp_path / "unfinished" / "best" / ".1.0123abcd.tmp").mkdir(parents=True)
+    (tmp_path / "unfinished" / "best" / ".1.0123abcd.tmp" / "part").touch()
+    (tmp_path / "unfinished" / "a.txt").write_text("one")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, killed)
+        patch.setattr("jaxnets.files.remove", lambda path: None)
+        with pytest.raises(KeyboardInterrupt):
+            seal_into_place(tmp_path / "unfinished", tmp_path / "finished", ORIGIN)
+    seal_into_place(tmp_path / "unfinished", tmp_path / "finished", ORIGIN)
+    assert check(tmp_path / "finished") == ORIGIN
+    assert json.loads((tmp_path / "finished" / "seal.json").read_text())["files"].keys() == {"a.txt"}
+    assert [path.name for path in tmp_path.iterdir()] == ["finished"]
+
+
 def test_identities_tell_folders_apart(sealed, tmp_path):
     for name, text in (("same", "one"), ("other", "two")):
         with sealed_folder(tmp_path / name, ORIGIN) as draft:
@@ -103,12 +124,13 @@ def test_identities_tell_folders_apart(sealed, tmp_path):
     assert json.loads((sealed / "seal.json").read_text())["files"].keys() == {"a.txt", "deep/b.bin"}
 
 
-def test_what_the_disk_does_not_give_is_as_if_damaged(sealed, monkeypatch):
+@pytest.mark.parametrize(("call", "name"), [("hashlib.file_digest", "a.txt"), ("pathlib.Path.read_bytes", "seal.json")])
+def test_what_cannot_be_read_is_not_to_be_deleted(sealed, monkeypatch, call, name):
     def broken(*arguments):
-        raise OSError(errno.EIO, "Input/output error", str(sealed / "a.txt"))
+        raise OSError(errno.EIO, "Input/output error", str(sealed / name))
 
-    monkeypatch.setattr("hashlib.file_digest", broken)
-    with pytest.raises(InputError, match=r"a\.txt: cannot be read \(Input/output error\)"):
+    monkeypatch.setattr(call, broken)
+    with pytest.raises(InputError, match=rf"{name}: cannot be read \(Input/output error\). Fix: check"):
         check(sealed)
     with pytest.warns(UserWarning, match="cannot be read"):
         assert not is_made(sealed, ORIGIN)

@@ -1,6 +1,8 @@
 """Training states on disk: orbax writes a step, it is read back and sealed, and only then is it there."""
 
 import logging
+import os
+import re
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -14,11 +16,11 @@ import orbax.checkpoint as ocp
 
 from jaxnets.devices import choose_devices
 from jaxnets.errors import DivergedError, InputError, brief
-from jaxnets.files import discard, remove, writing
+from jaxnets.files import discard, remove_temporary, writing
 from jaxnets.models.weights import by_name
 from jaxnets.seal import check, sealed_folder
 
-logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells there about every file it opens
+logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs every file, and logs each error that it raises
 
 KEEP = 2
 """Steps that stay: if the newest is damaged later, training goes on from the one before."""
@@ -32,8 +34,8 @@ class Saved(NamedTuple):
 
 
 def save(folder: Path, step: int, items: dict[str, Any], facts: dict[str, Any], *, keep: int = KEEP) -> None:
-    """Makes folder/STEP of the trees of arrays `items` and of `facts`, complete and on the disk; older steps but the
-    last `keep` are dropped, whole as well.
+    """Makes folder/STEP of the trees of arrays `items` and of `facts`, complete and on the disk. Keeps this step and
+    the `keep` - 1 before it, and removes all others: later ones are of a training that was abandoned.
 
     Raises DivergedError, and writes nothing, if a value is not finite; InputError if the disk does not take it: the
     steps before are kept.
@@ -44,15 +46,16 @@ def save(folder: Path, step: int, items: dict[str, Any], facts: dict[str, Any], 
             raise DivergedError(f"{name} is not finite at step {step}: it is not saved")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(".*.tmp"):
-            remove(leftover)
+        remove_temporary(folder)
         check_room(folder, items, times=1)
         with sealed_folder(folder / str(step), {**facts, "leaves": describe(items)}) as draft:
             write(draft, items)
             if not same(read(draft, items), items):
                 raise OSError(0, "what was written reads otherwise")
-        for old in steps(folder)[:-keep]:
-            discard(folder / str(old))
+        found = steps(folder)
+        kept = [other for other in found if other <= step][-keep:]
+        for other in sorted(set(found) - set(kept)):
+            discard(folder / str(other))
 
 
 def restore(folder: Path, like: dict[str, Any]) -> Saved | None:
@@ -143,11 +146,13 @@ def open_orbax() -> ocp.Checkpointer:
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """orbax tells of a full disk, among others, by a ValueError of two thousand characters."""
+    """Raises OSError for a ValueError, in which orbax quotes the disk's error among two thousand characters."""
     try:
         yield
     except ValueError as error:
-        raise OSError(0, " ".join(str(error).split())[:100]) from error
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        number = int(code[1]) if code else 0
+        raise OSError(number, os.strerror(number) if code else " ".join(str(error).split())[:100]) from error
 
 
 def same(one: dict[str, Any], other: dict[str, Any]) -> bool:

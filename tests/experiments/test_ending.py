@@ -1,7 +1,12 @@
 import errno
+import os
+import re
 import signal
+import subprocess
 import sys
 import warnings
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +20,7 @@ def as_before(monkeypatch):
     """Signals and warnings are the process's own: they are put back."""
     monkeypatch.setattr(ending, "received", [])
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.setattr("sys.orig_argv", ["python", "-m", "experiments.pipeline", "--out", "a folder"])
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
@@ -39,16 +45,31 @@ def leave(error, **options):
         (
             OSError(errno.ENOSPC, "No space left", "a.lock"),
             2,
-            "error: a.lock: No space left. Fix: see to it, then start",
+            "error: a.lock: No space left. Fix: check the disk, its limits and permissions, then run the same command",
         ),
         (PermissionError(errno.EACCES, "Permission denied", "a"), 2, "error: a: Permission denied. Fix: "),
+        (OSError(errno.EFBIG, "File too large"), 2, "error: a file or the output: File too large. Fix: "),
+        (OSError(errno.ENOSYS, "Function not implemented"), 2, "Function not implemented"),
+        (OSError(errno.ESTALE, "Stale file handle", "a"), 2, "error: a: Stale file handle. Fix: "),
+        (OSError(errno.EINVAL, "Invalid argument", "a:b"), 2, "error: a:b: Invalid argument. Fix: "),
         (OSError(errno.EINVAL, "ours"), 1, "error: this should not have happened."),
+        (OSError(errno.EBADF, "ours"), 1, "error: this should not have happened."),
+        (ProcessLookupError(errno.ESRCH, "ours"), 1, "error: this should not have happened."),
+        (OSError("ours"), 1, "error: this should not have happened."),
         (ZeroDivisionError("ours"), 1, "error: this should not have happened. Fix: report it, with the lines above.\n"),
     ],
 )
-def test_every_end_has_its_code_and_words(capsys, error, code, words):
+def test_every_end_has_its_code_and_words(capfd, error, code, words):
     assert leave(error) == code
-    assert words in capsys.readouterr().err
+    assert words in capfd.readouterr().err
+
+
+def test_the_exit_code_does_not_depend_on_stderr(monkeypatch):
+    def full(text):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sys.stderr", SimpleNamespace(write=full))
+    assert leave(InputError("a.csv:3", "is short", "mend it")) == 2
 
 
 def test_a_program_that_cannot_go_on_says_so(capsys):
@@ -82,3 +103,28 @@ def test_a_warning_is_one_line(capsys):
     with in_one_line(resumes=True):
         warnings.showwarning(UserWarning("senet is made anew"), UserWarning, "file.py", 3)
     assert capsys.readouterr().err == "warning: senet is made anew\n"
+
+
+FULL = """
+import resource
+from pathlib import Path
+import numpy as np
+from experiments.ending import in_one_line
+from jaxnets.training.checkpoint import save
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+arrays = {str(number): np.random.default_rng(number).random(2_000) for number in range(60)}
+with in_one_line(resumes=True):
+    save(Path("steps"), 1, {"average": arrays}, {})
+"""
+
+
+def test_a_full_disk_during_a_save_is_one_line(tmp_path):
+    """orbax and its threads would report it in a hundred lines more."""
+    root = str(Path(__file__).parents[2])
+    command = [sys.executable, "-c", FULL]
+    environment = os.environ | {"PYTHONPATH": root, "JAX_PLATFORMS": "cpu"}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    pattern = r"error: steps/1: cannot be written \(File too large; .* free\)\. Fix: .*\n"
+    assert (ended.returncode, bool(re.fullmatch(pattern, ended.stderr))) == (2, True), ended.stderr
+    assert not list((tmp_path / "steps").iterdir())

@@ -24,6 +24,7 @@ from tests.faults import (
     peers,
     pipelines,
     resumption,
+    sealing,
     store,
 )
 
@@ -31,8 +32,10 @@ PROTOCOLS = {
     "kill -9 anywhere in the pipeline": (pipelines.kills, 8, 100),
     "kill -9 in the pipeline of quick": (pipelines.quick_kills, 2, 20),
     "signals anywhere in the pipeline": (pipelines.signals, 4, 50),
-    "an error at every call of a save": (store.errors, 20, 400),
-    "a kill at every call of a save": (store.kills, 20, 400),
+    "an error at every call of a save": (store.errors, 20, 1000),
+    "a kill at every call of a save": (store.kills, 20, 1000),
+    "an error at every call of sealing a network": (sealing.errors, 20, 1000),
+    "a kill at every call of sealing a network": (sealing.kills, 20, 1000),
     "a damaged file of a step": (store.damages, 50, 500),
     "no room at any size": (store.full_disks, 10, 60),
     "not finite at any leaf": (store.infinities, 10, 50),

@@ -79,7 +79,8 @@ def wrong(folder: Path) -> list[str]:
 
 
 def whole(folder: Path) -> bool:
-    return {path.name for path in folder.iterdir()} == CONTENTS.keys() and not wrong(folder)
+    """Whether all files are there; a temporary file that a kill left may stay for a day."""
+    return {path.name for path in folder.glob("[!.]*")} == CONTENTS.keys() and not wrong(folder)
 
 
 def downloads(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:

@@ -2,15 +2,20 @@
 was acknowledged is there, every step that is listed is right, and the next save works."""
 
 import errno
+import io
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
+import sys
+import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,10 +24,11 @@ from jaxnets.lock import locked
 from jaxnets.training.checkpoint import restore, save, steps
 from tests.faults.trial import Trial
 
-CALLS = ("fsync", "rename", "replace", "mkdir", "scandir", "unlink", "rmdir", "open", "listdir", "stat")
+PURE = {"fspath", "cpu_count", "getpid", "urandom", "_path_normpath", "_path_splitroot", "readable", "writable"}
+"""Built-in functions that never reach a disk."""
 FACTS: dict[str, Any] = {"history": []}
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["jaxnets.training.checkpoint"])
+CONTEXT.set_forkserver_preload(["jaxnets.training.checkpoint", "jaxnets.rows"])
 
 
 def tree(value: int) -> dict[str, Any]:
@@ -63,62 +69,112 @@ def equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return all(np.array_equal(one[tree][name], other[tree][name]) for tree in other for name in other[tree])
 
 
-def strike(call: str, place: int, fault: Any) -> list[bool]:
-    """The place-th `os.call` from now on is the fault -> whether it has struck, once it has."""
-    real, seen, struck = getattr(os, call), 0, []
+def strike(place: int, fault: Callable[[], object]) -> list[int]:
+    """Calls `fault` before the place-th call of the operating system from now on -> a list of how many there were."""
+    seen = [0]
 
-    def faulty(*arguments: Any, **options: Any) -> Any:
-        nonlocal seen
-        seen += 1
-        if seen == place:
-            struck.append(True)
-            fault()
-        return real(*arguments, **options)
+    def hook(frame: Any, event: str, function: Any) -> None:
+        if event == "c_call" and reaches_disk(function) and "importlib" not in frame.f_code.co_filename:
+            seen[0] += 1
+            if seen[0] == place:
+                fault()
 
-    setattr(os, call, faulty)
-    return struck
+    threading.setprofile(hook)
+    sys.setprofile(hook)
+    return seen
+
+
+def reaches_disk(function: Any) -> bool:
+    if getattr(function, "__name__", "") in PURE:
+        return False
+    of_file = isinstance(getattr(function, "__self__", None), io.IOBase)
+    return of_file or function is io.open or getattr(function, "__module__", "") in ("posix", "fcntl")
 
 
 def disk_error() -> None:
     raise OSError(errno.EIO, "Input/output error")
 
 
-def attempt(folder: Path, call: str, place: int, kill: bool, answers: Any) -> None:
-    """In a process of its own: a save with a fault in it -> whether it struck, whether the step was acknowledged, and
-    how else it ended than it may."""
-    struck = strike(call, place, (lambda: os.kill(os.getpid(), signal.SIGKILL)) if kill else disk_error)
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Work(NamedTuple):
+    """What is interrupted: prepare(folder) -> store; start(store) -> what to call then; wrong(store, whether the call
+    returned) -> what is wrong after a restart, empty if nothing is. An error may end it in one of `ends`."""
+
+    prepare: Callable[[Path], Path]
+    start: Callable[[Path, Callable[[], list[int]]], None]
+    wrong: Callable[[Path, bool], str]
+    ends: tuple[type[Exception], ...] = (InputError,)
+
+
+class Outcome(NamedTuple):
+    """How many calls of the operating system there were, whether the work was done, and any unexpected error."""
+
+    calls: int
+    done: bool
+    failure: str
+
+
+def attempt(work: Work, store: Path, place: int, fault: Callable[[], object], answers: Any) -> None:
+    """In a process of its own: the work with a fault at one of its calls."""
+    seen: list[list[int]] = []
+    done, failure = False, ""
     try:
-        save(folder, 3, tree(3), FACTS)
-        answers.put((bool(struck), True, ""))
-    except InputError:
-        answers.put((bool(struck), False, ""))
+        work.start(store, lambda: seen.append(strike(place, fault)))
+        done = True
+    except work.ends:
+        pass
     except Exception as error:
-        answers.put((bool(struck), False, f"{type(error).__name__}: {error}"))
+        failure = f"{type(error).__name__}: {error}"
+    sys.setprofile(None)
+    answers.put(Outcome(seen[0][0], done, failure))
 
 
-def faults(folder: Path, rng: np.random.Generator, trials: int, *, kill: bool) -> Iterator[Trial]:
-    for trial in range(trials):
-        store = filled(folder / str(trial))
-        call, place = str(rng.choice(CALLS)), int(rng.integers(1, 40))
-        answers = CONTEXT.Queue()
-        worker = CONTEXT.Process(target=attempt, args=(store, call, place, kill, answers))
-        worker.start()
-        worker.join(60)
-        killed = worker.exitcode == -signal.SIGKILL
-        struck, saved, failure = (True, False, "") if killed else answers.get(timeout=10)
-        if worker.is_alive():
-            worker.kill()
-            failure = "it does not end"
-        failure = failure or wrong(store, 3 if saved else 2)
-        yield Trial(struck, f"{call} {place}: {failure}" if failure else "")
+def outcome(work: Work, store: Path, place: int, fault: Callable[[], object]) -> Outcome:
+    answers = CONTEXT.Queue()
+    worker = CONTEXT.Process(target=attempt, args=(work, store, place, fault, answers))
+    worker.start()
+    worker.join(60)
+    if worker.is_alive():
+        worker.kill()
+        return Outcome(place, False, "it does not end")
+    return Outcome(place, False, "") if worker.exitcode == -signal.SIGKILL else answers.get(timeout=10)
 
 
-def errors(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
-    return faults(folder, rng, trials, kill=False)
+def every_call(
+    folder: Path, rng: np.random.Generator, trials: int, *, work: Work, fault: Callable[[], object]
+) -> Iterator[Trial]:
+    """A fault at every call of the operating system from Python, or at so many of them, evenly spaced."""
+    calls = outcome(work, work.prepare(folder / "whole"), sys.maxsize, fault).calls
+    for place in np.linspace(1, calls, min(trials, calls)).round().astype(int):
+        store = work.prepare(folder / str(place))
+        ended = outcome(work, store, int(place), fault)
+        failure = ended.failure or work.wrong(store, ended.done)
+        yield Trial(ended.calls >= place, f"call {place} of {calls}: {failure}" if failure else "")
 
 
-def kills(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
-    return faults(folder, rng, trials, kill=True)
+def copied(folder: Path) -> Path:
+    """A store like `filled`, which is made once for all trials."""
+    original = folder.parent / "original"
+    if not original.is_dir():
+        filled(original)
+    shutil.copytree(original, folder)
+    return folder
+
+
+def save_third(store: Path, begin: Callable[[], object]) -> None:
+    begin()
+    save(store, 3, tree(3), FACTS)
+
+
+def wrong_after(store: Path, done: bool) -> str:
+    return wrong(store, 3 if done else 2)
+
+
+SAVING = Work(copied, save_third, wrong_after)
+errors, kills = (partial(every_call, work=SAVING, fault=fault) for fault in (disk_error, kill))
 
 
 def damages(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:

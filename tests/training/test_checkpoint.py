@@ -56,6 +56,15 @@ def test_two_steps_are_kept_and_leftovers_go(folder):
     assert_holds(folder, 3)
 
 
+@pytest.mark.parametrize(("keep", "left"), [(1, [1]), (2, [0, 1])])
+def test_the_step_just_saved_stays_and_is_restored(tmp_path, keep, left):
+    """After a damaged step 2 was passed over, the training continues from an earlier one."""
+    for step in (0, 2, 1):
+        save(tmp_path, step, tree(step), FACTS, keep=keep if step == 1 else 9)
+    assert steps(tmp_path) == left
+    assert_holds(tmp_path, 1)
+
+
 def test_a_step_can_be_saved_again(folder):
     save(folder, 2, tree(5), FACTS)
     assert_holds(folder, 5)
