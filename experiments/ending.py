@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from jaxnets.errors import DivergedError, InputError, printable
+from jaxnets.errors import DivergedError, InputError
 
 LOST = 75
 PULSE = "JAXNETS_PULSE"
@@ -20,9 +20,16 @@ PULSE = "JAXNETS_PULSE"
 
 SURROUNDINGS = {
     getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "EACCES", "EPERM", "EMFILE", "ENFILE", "ENAMETOOLONG", "ENOEXEC")
+    for name in (
+        *("ENOSPC", "EDQUOT", "EROFS", "EIO", "EACCES", "EPERM", "EMFILE", "ENFILE", "ENAMETOOLONG", "ENOEXEC"),
+        *("ENOMEM", "EAGAIN"),
+    )
 }
-"""Errors of a disk that is full or broken, of a file or folder that is closed to us, of too many open ones."""
+"""Errors of a disk that is full or broken, of a file or folder that is closed to us, of too many open ones, of too
+little memory or too many processes."""
+
+EXHAUSTED = ("RESOURCE_EXHAUSTED: Out of memory", "failed to map segment from shared object", "can't start new thread")
+"""Parts of messages about lack of memory or threads, if the error has no type of its own: from XLA, imports, Python."""
 
 received: list[int] = []
 """Signals to end, so far; the first waits for the end of a training step, see `deferred`."""
@@ -99,17 +106,30 @@ def in_one_line(*, resumes: bool) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in SURROUNDINGS:
-            if error.filename is None:  # what is written to, stdout for one, is not tried again in the end
+        if (told := machine_error(error)) is not None:
+            if isinstance(error, OSError) and error.errno in SURROUNDINGS and error.filename is None:
+                # What is written to, stdout for one, is not tried again in the end.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            place = printable(str(error.filename or "a file or the output"))
-            leave(2, f"error: {place}: {error.strerror}. Fix: see to it, then start the same again.")
+            leave(2, f"error: {told}")
         if not alone and type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError"):
             leave(
                 LOST, f"error: another process is gone ({' '.join(str(error).split())[:80]} ...). Fix: start all again."
             )
         traceback.print_exc()
         leave(1, "error: this should not have happened. Fix: report it, with the lines above.")
+
+
+def machine_error(error: Exception) -> InputError | None:
+    """What to tell the user if the machine has caused the error: its files, its memory, its limits."""
+    if isinstance(error, OSError) and error.errno in SURROUNDINGS:
+        fix = "solve this, then run the same command again"
+        return InputError(error.filename or "a file or the output", str(error.strerror), fix)
+    if isinstance(error, OSError) and "No usable temporary directory" in str(error):
+        return InputError("TMPDIR", str(error.strerror), "set it to a directory that can be written")
+    if isinstance(error, MemoryError) or any(text in str(error) for text in EXHAUSTED):
+        problem = " ".join(str(error).split())[:150] or "is exhausted"
+        return InputError("memory", problem, "free some or allow more, then run the same command again")
+    return None
 
 
 def leave(code: int, text: str) -> None:

@@ -39,9 +39,16 @@ def leave(error, **options):
         (
             OSError(errno.ENOSPC, "No space left", "a.lock"),
             2,
-            "error: a.lock: No space left. Fix: see to it, then start",
+            "error: a.lock: No space left. Fix: solve this, then run",
         ),
         (PermissionError(errno.EACCES, "Permission denied", "a"), 2, "error: a: Permission denied. Fix: "),
+        (
+            FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/a']"),
+            2,
+            "error: TMPDIR: No usable",
+        ),
+        (MemoryError(), 2, "error: memory: is exhausted. Fix: free some or allow more"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes."), 2, "error: memory: RESOURCE_EXHAUSTED"),
         (OSError(errno.EINVAL, "ours"), 1, "error: this should not have happened."),
         (ZeroDivisionError("ours"), 1, "error: this should not have happened. Fix: report it, with the lines above.\n"),
     ],
