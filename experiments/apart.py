@@ -2,7 +2,6 @@
 small networks and long trainings that is faster than one after the other on all of it."""
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from typing import NamedTuple
 
 from experiments import console
 from experiments.console import Level, live_line
-from experiments.ending import LOST, PULSE, Stopped, deferred, leash, leave, received
+from experiments.ending import LOST, PULSE, Stopped, deferred, leash, leave, received, signal_name
 from experiments.job import Job, compare_job
 from experiments.launch import GRACE, Pulses, Standstill, end, stalled
 from experiments.options import Options
@@ -141,7 +140,7 @@ def refuse_lost(worker: Worker) -> None:
     """Ends this program where a worker ended otherwise than well; it has said why, unless it was killed."""
     code = worker.process.returncode
     if code < 0:
-        leave(LOST, f"error: {worker.name} was ended by {signal.Signals(-code).name}. Fix: start the same again.")
+        leave(LOST, f"error: {worker.name} was ended by signal {signal_name(-code)}. Fix: start the same again.")
     if code > 128:
         raise Stopped(code - 128)
     if code:

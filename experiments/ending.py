@@ -42,15 +42,43 @@ class Stopped(BaseException):
     """The program was asked to end, by this signal."""
 
 
+def on_stop(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> None:
+    """Handles the signals to stop, except those that this process was started to ignore: by nohup, or as a background
+    job of a script."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+def record(number: int, frame: FrameType | None) -> bool:
+    """Records a signal -> whether it counts: a terminal that closes sends SIGHUP twice, systemd SIGTERM and SIGHUP."""
+    if number == signal.SIGHUP:
+        for stream in (1, 2):
+            try:
+                os.write(stream, b"")
+            except OSError:  # the closed terminal: what is printed while saving must not fail
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+        if received:
+            return False
+    received.append(number)
+    return True
+
+
 def handle(number: int, frame: FrameType | None) -> None:
     """The first signal ends the program in good order, the second one at once."""
-    if received:
+    if not record(number, frame):
+        return
+    if len(received) > 1:
         if sys.stdout.isatty():
             os.write(1, b"\x1b[?25h")  # the cursor, which the live line hides
         os._exit(128 + number)
-    received.append(number)
     if not waiting:
         raise Stopped(number)
+
+
+def signal_name(number: int) -> str:
+    """SIGKILL, for instance; real-time signals have a number only."""
+    return next((known.name for known in signal.Signals if known == number), str(number))
 
 
 @contextmanager
@@ -88,8 +116,7 @@ def follow() -> None:
 def in_one_line(*, resumes: bool) -> Iterator[None]:
     """Turns what ends the program early into a line and an exit code; `resumes` says whether the same command would go
     on from where it was."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handle)
+    on_stop(handle)
     if PULSE in os.environ:
         threading.Thread(target=follow, daemon=True).start()
     warnings.showwarning = lambda message, *rest: print(f"warning: {message}", file=sys.stderr, flush=True)
@@ -117,6 +144,8 @@ def in_one_line(*, resumes: bool) -> Iterator[None]:
             )
         traceback.print_exc()
         leave(1, "error: this should not have happened. Fix: report it, with the lines above.")
+    finally:
+        on_stop(signal.SIG_DFL)  # nothing is left to save
 
 
 def machine_error(error: Exception) -> InputError | None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.ending import LOST, PULSE, again, deferred, leash, leave, received
+from experiments.ending import LOST, PULSE, again, deferred, leash, leave, on_stop, received, record, signal_name
 from experiments.options import run
 from jaxnets.errors import InputError
 
@@ -77,8 +77,9 @@ def watch(workers: list[subprocess.Popen[bytes]], folder: Path, stall: float) ->
         ended = [(code in (1, LOST), number, code) for number, code in enumerate(codes) if code]
         if ended:  # one that ended with 1 or 75 may have done so because it lost another
             _, number, code = min(ended)
-            told = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            own = code in (2, 3) or (code == 1 and not begun)  # no step was made: nobody can have been lost
+            told = f"signal {signal_name(-code)}" if code < 0 else f"exit code {code}"
+            own = code in (2, 3, 128 + signal.SIGPIPE)
+            own = own or (code == 1 and not begun)  # no step was made: nobody can have been lost
             return (code if own else LOST), f"process {number} ended with {told}"
         if codes == [0] * len(workers):
             return 0, ""
@@ -137,8 +138,7 @@ def refuse(options: LaunchOptions, command: list[str]) -> None:
 
 def main(options: LaunchOptions, command: list[str]) -> None:
     refuse(options, command)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: received.append(number))
+    on_stop(record)
     with tempfile.TemporaryDirectory() as folder, deferred(), leash() as stdin:
         try:
             workers = start(options, command, stdin, Path(folder))

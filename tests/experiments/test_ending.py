@@ -1,5 +1,8 @@
 import errno
+import os
+import pty
 import signal
+import subprocess
 import sys
 import warnings
 
@@ -8,6 +11,7 @@ import pytest
 from experiments import ending
 from experiments.ending import Stopped, deferred, handle, in_one_line
 from jaxnets.errors import DivergedError, InputError
+from tests.experiments.conftest import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +20,7 @@ def as_before(monkeypatch):
     monkeypatch.setattr(ending, "received", [])
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     monkeypatch.setattr("sys.orig_argv", ["python", "-m", "experiments.pipeline", "--out", "a folder"])
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
@@ -89,3 +93,43 @@ def test_a_warning_is_one_line(capsys):
     with in_one_line(resumes=True):
         warnings.showwarning(UserWarning("senet is made anew"), UserWarning, "file.py", 3)
     assert capsys.readouterr().err == "warning: senet is made anew\n"
+
+
+def test_a_signal_that_was_ignored_at_the_start_stays_ignored():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with in_one_line(resumes=True):
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGHUP) == signal.getsignal(signal.SIGTERM) == handle
+    handlers = [signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)]
+    assert handlers == [signal.SIG_DFL, signal.SIG_IGN, signal.SIG_DFL]
+
+
+CLOSED = """
+import signal, sys
+from pathlib import Path
+from experiments.console import live_line
+from experiments.ending import deferred, in_one_line
+
+with in_one_line(resumes=True), deferred() as stopping, live_line() as show:
+    print("ready", flush=True)
+    sys.stdin.read()
+    show("epoch 1")
+    for _ in range(2):  # a shell passes it on, and the kernel sends it again when the shell ends
+        signal.raise_signal(signal.SIGHUP)
+    print("saving", flush=True)
+    Path(sys.argv[1]).write_text(str(stopping()))
+"""
+
+
+def test_a_terminal_that_closes_leaves_time_to_save(tmp_path):
+    master, terminal = pty.openpty()
+    command = [sys.executable, "-c", CLOSED, str(tmp_path / "saved")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=terminal, stderr=terminal, cwd=ROOT)
+    os.close(terminal)
+    text = b""
+    while b"ready" not in text:
+        text += os.read(master, 100)
+    os.close(master)
+    process.communicate(timeout=60)
+    assert process.returncode == 129
+    assert (tmp_path / "saved").read_text() == "True"

@@ -129,6 +129,19 @@ def test_what_cannot_be_launched_is_refused(start, command, words):
     assert words in stderr
 
 
+@pytest.mark.parametrize(
+    ("program", "code", "words"),
+    [
+        ("os.kill(os.getpid(), signal.SIGRTMIN + 6)", 75, f"signal {signal.SIGRTMIN + 6}"),
+        ("sys.exit(141)", 141, "exit code 141"),  # nobody reads its output
+    ],
+)
+def test_the_end_of_any_program_is_reported(start, program, code, words):
+    ended, _, stderr = finish(start(*launch(), "-c", f"import os, signal, sys; {program}"))
+    assert ended == code
+    assert re.match(f"launch: process [01] ended with {words}; all have ended", stderr)
+
+
 def test_what_cannot_begin_is_not_to_be_started_again(start):
     code, _, stderr = finish(start(*launch(), "-m", "experiments.pipelin"))
     assert code == 1
