@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from experiments import console
 from experiments.console import Level, live_line
-from experiments.ending import LOST, PULSE, Stopped, deferred, leash, leave, received, signal_name
+from experiments.ending import LOST, Stopped, deferred, leash, leave, received, signal_name, supervised
 from experiments.job import Job, compare_job
 from experiments.launch import GRACE, Pulses, Standstill, end, stalled
 from experiments.options import Options
@@ -98,7 +98,7 @@ def train(network: Path, job: Job, options: Options) -> list[str]:
 def start(name: str, command: list[str], share: Share, stdin: int, pulses: Path) -> Worker:
     pulse = pulses / name
     pulse.touch()
-    environment = os.environ | {PULSE: str(pulse)}
+    environment = os.environ | supervised(stdin, pulse)
     if share.accelerator is not None:
         environment |= {f"JAX_{kind}_VISIBLE_DEVICES": str(share.accelerator) for kind in ("CUDA", "ROCM")}
     silent = sys.stdout.isatty() or console.level == Level.QUIET  # a terminal has the live lines

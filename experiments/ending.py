@@ -9,14 +9,15 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
 from jaxnets.errors import DivergedError, InputError
 
 LOST = 75
 PULSE = "JAXNETS_PULSE"
-"""Names the file into which a process writes at every step how far it is, where another one started it and watches."""
+"""Environment variable of a supervised process: its stdin and its heartbeat file, see `supervised`."""
 
 SURROUNDINGS = {
     getattr(errno, name)
@@ -31,6 +32,8 @@ little memory or too many processes."""
 EXHAUSTED = ("RESOURCE_EXHAUSTED: Out of memory", "failed to map segment from shared object", "can't start new thread")
 """Parts of messages about lack of memory or threads, if the error has no type of its own: from XLA, imports, Python."""
 
+heartbeat: str | None = None
+"""The file in which this process reports its progress, if the process that started it supervises it."""
 received: list[int] = []
 """Signals to end, so far; the first waits for the end of a training step, see `deferred`."""
 waiting = False
@@ -106,6 +109,25 @@ def leash() -> Iterator[int]:
         os.close(ours)
 
 
+def file_id(descriptor: int) -> str:
+    status = os.fstat(descriptor)
+    return f"{status.st_dev}:{status.st_ino}"
+
+
+def supervised(stdin: int, file: Path) -> dict[str, str]:
+    """The environment variable of a process that is started with the leash `stdin` and is to report in `file`."""
+    return {PULSE: f"{file_id(stdin)} {file}"}
+
+
+def take_heartbeat() -> str | None:
+    """-> the heartbeat file, if this process is supervised. It is not if it only inherits the variable and has another
+    stdin, as a background job of a supervised script; nothing that it starts inherits the variable."""
+    leash, _, path = os.environ.pop(PULSE, "").partition(" ")
+    with suppress(OSError):  # stdin is closed
+        return path if leash and leash == file_id(0) else None
+    return None
+
+
 def follow() -> None:
     """Ends this process at once when the one that holds its leash has gone."""
     os.read(sys.stdin.fileno(), 1)
@@ -116,8 +138,10 @@ def follow() -> None:
 def in_one_line(*, resumes: bool) -> Iterator[None]:
     """Turns what ends the program early into a line and an exit code; `resumes` says whether the same command would go
     on from where it was."""
+    global heartbeat
+    heartbeat = take_heartbeat()
     on_stop(handle)
-    if PULSE in os.environ:
+    if heartbeat is not None:
         threading.Thread(target=follow, daemon=True).start()
     warnings.showwarning = lambda message, *rest: print(f"warning: {message}", file=sys.stderr, flush=True)
     try:
@@ -128,7 +152,7 @@ def in_one_line(*, resumes: bool) -> Iterator[None]:
         leave(3, f"error: {error}. What was saved before is kept. Fix: a lower learning rate, or other data.")
     except Stopped as stop:
         what = "what was saved is kept; go on with" if resumes else "nothing of it is kept; begin anew with"
-        leave(128 + stop.args[0], "" if PULSE in os.environ else f"stopped: {what}\n{again()}")
+        leave(128 + stop.args[0], "" if heartbeat is not None else f"stopped: {what}\n{again()}")
     except BrokenPipeError:  # whoever read the output has gone, `| head` for instance
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)

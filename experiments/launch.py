@@ -17,7 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.ending import LOST, PULSE, again, deferred, leash, leave, on_stop, received, record, signal_name
+from experiments.ending import (
+    LOST,
+    again,
+    deferred,
+    leash,
+    leave,
+    on_stop,
+    received,
+    record,
+    signal_name,
+    supervised,
+)
 from experiments.options import run
 from jaxnets.errors import InputError
 
@@ -57,7 +68,7 @@ def start(options: LaunchOptions, command: list[str], stdin: int, folder: Path) 
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "2"}  # XLA tells of every signal
         pulse = folder / str(number)
         pulse.touch()
-        environment = quiet | os.environ | {PULSE: str(pulse)}
+        environment = quiet | os.environ | supervised(stdin, pulse)
         if options.devices_each is not None:
             first = number * options.devices_each
             environment["JAX_LOCAL_DEVICE_IDS"] = ",".join(map(str, range(first, first + options.devices_each)))

@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from experiments import ending
-from experiments.ending import PULSE
 from jaxnets.errors import InputError
 
 HEARTBEAT = 30
@@ -85,11 +84,10 @@ def agreed(alone: Callable[[], bool]) -> Callable[[], bool]:
 def pulsing() -> Iterator[Callable[[str], object]]:
     """Yields what tells the process that started this one, if it watches, how far this one is; only meanwhile is it
     expected to make steps."""
-    path = os.environ.get(PULSE)
 
     def tell(text: str) -> None:
         with suppress(OSError):  # its place may have been cleaned away: no reason to end a training
-            Path(path or os.devnull).write_text(text)
+            Path(ending.heartbeat or os.devnull).write_text(text)
 
     try:
         yield tell

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import experiments
-from experiments import answer, draw, evaluate, export, figures, job, models, pipeline, predict, speedrun, train
+from experiments import answer, draw, ending, evaluate, export, figures, job, models, pipeline, predict, speedrun, train
 from experiments.answer import AnswerOptions
 from experiments.draw import DrawOptions
 from experiments.evaluate import EvaluateOptions
@@ -248,7 +248,7 @@ def test_a_network_that_is_begun_otherwise_than_its_job_is_spoken_of_or_refused(
         compare_job(begun)
     with pytest.raises(InputError, match=r"the bits may differ: processors \d+, was 99\. Fix: "):
         compare_job(begun._replace(identical=True))
-    monkeypatch.setenv("JAXNETS_PULSE", str(tmp_path / "pulse"))
+    monkeypatch.setattr(ending, "heartbeat", str(tmp_path / "heartbeat"))
     compare_job(begun._replace(identical=True))  # on the share that the pipeline has given it
 
 

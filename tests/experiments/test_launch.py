@@ -142,6 +142,26 @@ def test_the_end_of_any_program_is_reported(start, program, code, words):
     assert re.match(f"launch: process [01] ended with {words}; all have ended", stderr)
 
 
+SCRIPT = """
+import os, subprocess, sys, threading
+from experiments import ending
+
+if sys.argv[1] == "script":  # it leaves the variable to both of its programs
+    for number, stdin in enumerate((subprocess.DEVNULL, None)):  # DEVNULL is what a shell gives background jobs
+        subprocess.run([sys.executable, "-c", os.environ["PROGRAM"], str(number)], stdin=stdin, check=True)
+else:
+    with ending.in_one_line(resumes=True):
+        print(sys.argv[1], ending.heartbeat is not None, ending.PULSE in os.environ, flush=True)
+        for thread in [] if int(sys.argv[1]) else threading.enumerate()[1:]:
+            thread.join()
+"""
+
+
+def test_a_background_job_of_a_launched_script_is_not_supervised(start):
+    process = start(*launch("--processes", "1"), "-c", SCRIPT, "script", PROGRAM=SCRIPT)
+    assert finish(process) == (0, "0 False False\n1 True False\n", "")
+
+
 def test_what_cannot_begin_is_not_to_be_started_again(start):
     code, _, stderr = finish(start(*launch(), "-m", "experiments.pipelin"))
     assert code == 1
