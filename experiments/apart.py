@@ -16,7 +16,7 @@ from experiments import console
 from experiments.console import Level, live_line
 from experiments.ending import LOST, Stopped, deferred, leash, leave, received, signal_name, supervised
 from experiments.job import Job, compare_job
-from experiments.launch import GRACE, Pulses, Standstill, end, stalled
+from experiments.launch import GRACE, Clock, Pulses, Standstill, end, stalled
 from experiments.options import Options
 
 LONG = 500_000
@@ -65,6 +65,7 @@ def train_apart(job: Job, options: Options, networks: list[Path]) -> None:
     waiting, free = [network for network in networks if not network.is_dir()], shares(job, len(networks))
     workers: list[Worker] = []
     seen: Pulses = {}
+    clock = Clock()
     if not waiting:
         return
     compare_job(job)
@@ -80,7 +81,7 @@ def train_apart(job: Job, options: Options, networks: list[Path]) -> None:
                     (Path(pulses) / worker.name).unlink()
                     free.append(worker.share)
                     refuse_lost(worker)
-                refuse_stalled(stalled(Path(pulses), seen, STALL))
+                refuse_stalled(stalled(Path(pulses), seen, STALL, clock.read()))
                 show(describe(workers, len(waiting), Path(pulses)))
         finally:
             end([worker.process for worker in workers], grace=GRACE)

@@ -14,6 +14,8 @@ from jaxnets.errors import InputError
 
 HEARTBEAT = 30
 """Seconds after which the others notice that a process is dead."""
+DAY = 86_400
+"""The same under `launch`, which notices it itself: processes that a scheduler suspends together are not dead."""
 
 
 def join(coordinator: str | None, processes: int | None, process_id: int | None) -> None:
@@ -35,7 +37,7 @@ def join(coordinator: str | None, processes: int | None, process_id: int | None)
             *given,
             cluster_detection_method=method,
             coordinator_bind_address=coordinator if is_loopback(coordinator) else None,
-            heartbeat_timeout_seconds=HEARTBEAT,
+            heartbeat_timeout_seconds=HEARTBEAT if ending.heartbeat is None else DAY,
         )
     except (ValueError, RuntimeError) as error:
         problem = f"the processes did not find each other ({' '.join(str(error).split())[:100]})"

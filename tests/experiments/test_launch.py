@@ -3,6 +3,7 @@ import re
 import signal
 import socket
 import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from jax.experimental import multihost_utils
 
 from experiments import ensemble, evaluate, predict, pseudo_label
-from experiments.launch import GRACE, stalled
+from experiments.launch import GRACE, stalled, watch
 from experiments.options import Options
 from experiments.together import agreed
 from jaxnets.errors import InputError
@@ -170,28 +171,32 @@ def test_what_cannot_begin_is_not_to_be_started_again(start):
     )
 
 
-def test_who_stands_still_is_told_by_a_clock_of_ones_own(tmp_path, monkeypatch):
-    now, seen = [0.0], {}
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
+def test_the_process_that_stalls_is_named(tmp_path):
+    seen = {}
     for name, changed in (("0", 5), ("1", 3)):  # the system's clock may say what it likes
         (tmp_path / name).write_text("epoch 1")
         os.utime(tmp_path / name, (changed, changed))
-    assert stalled(tmp_path, seen, 60) is None
-    now[0] = 59.0
-    assert stalled(tmp_path, seen, 60) is None
+    assert stalled(tmp_path, seen, 60, 0.0) is None
+    assert stalled(tmp_path, seen, 60, 59.0) is None
     os.utime(tmp_path / "0", (1, 1))
-    now[0] = 61.0
-    assert stalled(tmp_path, seen, 60) == ("1", 60)
+    assert stalled(tmp_path, seen, 60, 61.0) == ("1", 60)
     (tmp_path / "1").unlink()
-    assert stalled(tmp_path, seen, 60) is None
-    now[0] = 122.0
-    assert stalled(tmp_path, seen, 60) == ("0", 60)
+    assert stalled(tmp_path, seen, 60, 61.0) is None
+    assert stalled(tmp_path, seen, 60, 122.0) == ("0", 60)
     (tmp_path / "0").write_text("")  # it predicts
-    assert stalled(tmp_path, seen, 60) is None
-    now[0] = 722.0
-    assert stalled(tmp_path, seen, 60) is None
-    now[0] = 723.0
-    assert stalled(tmp_path, seen, 60) == ("0", 600)
+    assert stalled(tmp_path, seen, 60, 122.0) is None
+    assert stalled(tmp_path, seen, 60, 722.0) is None
+    assert stalled(tmp_path, seen, 60, 723.0) == ("0", 600)
+
+
+@pytest.mark.parametrize(("sleeps", "code"), [([0.1] * 100 + [3600] + [0.1] * 100, 0), ([0.1] * 700, 75)])
+def test_time_in_which_the_launcher_itself_was_stopped_does_not_count(tmp_path, monkeypatch, sleeps, code):
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.sleep", lambda _: now.append(now.pop() + sleeps.pop()))
+    (tmp_path / "0").write_text("epoch 1")
+    worker = SimpleNamespace(poll=lambda: None if sleeps else 0)
+    assert watch([worker], tmp_path, 60)[0] == code
 
 
 SLURM = {
