@@ -2,7 +2,6 @@
 small networks and long trainings that is faster than one after the other on all of it."""
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -15,9 +14,9 @@ from typing import Any, NamedTuple
 
 from experiments import console
 from experiments.console import Level, live_line
-from experiments.ending import LOST, PULSE, Stopped, deferred, leash, leave, received
+from experiments.ending import LOST, Stopped, deferred, leash, leave, received, signal_name, supervised
 from experiments.job import Job, compare_job
-from experiments.launch import GRACE, Pulses, Standstill, end, stalled
+from experiments.launch import GRACE, Clock, Pulses, Standstill, end, stalled
 from experiments.options import Options
 
 LONG = 500_000
@@ -66,6 +65,7 @@ def train_apart(job: Job, options: Options, networks: list[Path]) -> None:
     waiting, free = [network for network in networks if not network.is_dir()], shares(job, len(networks))
     workers: list[Worker] = []
     seen: Pulses = {}
+    clock = Clock()
     if not waiting:
         return
     compare_job(job)
@@ -81,7 +81,7 @@ def train_apart(job: Job, options: Options, networks: list[Path]) -> None:
                     (Path(pulses) / worker.name).unlink()
                     free.append(worker.share)
                     refuse_lost(worker)
-                refuse_stalled(stalled(Path(pulses), seen, STALL))
+                refuse_stalled(stalled(Path(pulses), seen, STALL, clock.read()))
                 show(describe(workers, len(waiting), Path(pulses)))
         finally:
             end([worker.process for worker in workers], grace=GRACE)
@@ -99,7 +99,7 @@ def train(network: Path, job: Job, options: Options) -> list[str]:
 def start(name: str, command: list[str], share: Share, stdin: int, pulses: Path) -> Worker:
     pulse = pulses / name
     pulse.touch()
-    environment = os.environ | {PULSE: str(pulse)}
+    environment = os.environ | supervised(stdin, pulse)
     if share.accelerator is not None:
         environment |= {f"JAX_{kind}_VISIBLE_DEVICES": str(share.accelerator) for kind in ("CUDA", "ROCM")}
     silent = sys.stdout.isatty() or console.level == Level.QUIET  # a terminal has the live lines
@@ -145,7 +145,7 @@ def refuse_lost(worker: Worker) -> None:
     """Ends this program where a worker ended otherwise than well; it has said why, unless it was killed."""
     code = worker.process.returncode
     if code < 0:
-        leave(LOST, f"error: {worker.name} was ended by {signal.Signals(-code).name}. Fix: start the same again.")
+        leave(LOST, f"error: {worker.name} was ended by signal {signal_name(-code)}. Fix: start the same again.")
     if code > 128:
         raise Stopped(code - 128)
     if code:

@@ -3,7 +3,7 @@ before anything is."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -50,7 +50,8 @@ def live_line() -> Iterator[Callable[..., None]]:
             nonlocal shown
             if keep or time.monotonic() - shown > 0.2:
                 shown = time.monotonic()
-                live.update(text, refresh=True)
+                with suppress(OSError):  # the terminal was closed: no reason to end a training
+                    live.update(text, refresh=True)
 
         yield show
 

@@ -4,13 +4,11 @@ networks that come with the repository."""
 import statistics
 import time
 import webbrowser
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
 from experiments.console import say
-from experiments.ending import Stopped
 from experiments.options import Options, run, start_jax
 from jaxnets.errors import InputError
 from jaxnets.files import read_json
@@ -63,8 +61,7 @@ def main(options: DrawOptions) -> None:
         say(f"{address} is open to this machine alone; Ctrl-C closes it")
         if options.browser:
             webbrowser.open(address)
-        with suppress(Stopped):  # the ordinary way to close it
-            serve(make_app(predictor, about(predictor.names), port=port), listener)
+        serve(make_app(predictor, about(predictor.names), port=port), listener)
 
 
 if __name__ == "__main__":

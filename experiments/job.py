@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments import ending
 from experiments.changes import change_preset
 from experiments.console import say
-from experiments.ending import PULSE
 from experiments.events import check_events
 from experiments.options import MANY, Options, joins, start_jax
 from experiments.places import nameable, writable
@@ -106,7 +106,7 @@ def open_job(
             claim(out, {"preset": same_for_all(preset)} | settings, notes, resume=options.resume)
         why = f", as there is {'an' if accelerator else 'no'} accelerator" if options.preset == "auto" else ""
         where = f"{len(devices)} {devices[0].device_kind} device{'s' if len(devices) > 1 else ''}"
-        if PULSE not in os.environ or options.coordinator is not None:  # else the pipeline has said it
+        if ending.heartbeat is None or options.coordinator is not None:  # else the pipeline has said it
             say(f"preset {preset.name}{why}; data {digits.name}; {where}, {precision}; results in {out}")
         how = devices, precision, options.seed, options.require_identical, options.tensorboard
         yield Job(out, preset, digits, sha256, train_rows, valid_rows, *how)
@@ -188,7 +188,7 @@ def compare_job(job: Job) -> None:
 
     from jaxnets.fingerprint import compare, fingerprint
 
-    if PULSE in os.environ and jax.process_count() == 1:
+    if ending.heartbeat is not None and jax.process_count() == 1:
         return  # on a share of the machine: the pipeline that gave it has compared the whole
     now = fingerprint(job.devices)
     began = read_json(job.out / "job.json").get("fingerprint", now)  # jobs did not name it once

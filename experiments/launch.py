@@ -17,7 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.ending import LOST, PULSE, again, deferred, leash, leave, received
+from experiments.ending import (
+    LOST,
+    again,
+    deferred,
+    leash,
+    leave,
+    on_stop,
+    received,
+    record,
+    signal_name,
+    supervised,
+)
 from experiments.options import run
 from jaxnets.errors import InputError
 
@@ -27,7 +38,21 @@ PATIENCE = 10
 """Times as long as for a step may pass where none is made: while a process starts, compiles, or waits for answers."""
 
 Pulses = dict[str, tuple[int, float]]
-"""By process: when its pulse changed, in nanoseconds of the system's clock, and when that was seen, of ours."""
+"""By process: when its heartbeat changed, in nanoseconds of the system's clock, and when that was seen, by `Clock`."""
+
+
+class Clock:
+    """Seconds in which this process ran. While it is stopped itself, as when a scheduler suspends the job, nothing else
+    is expected to run: of the time between two readings at most one second counts."""
+
+    def __init__(self) -> None:
+        self.seconds, self.last = 0.0, time.monotonic()
+
+    def read(self) -> float:
+        now = time.monotonic()
+        self.seconds += min(now - self.last, 1.0)
+        self.last = now
+        return self.seconds
 
 
 class Standstill(NamedTuple):
@@ -57,7 +82,7 @@ def start(options: LaunchOptions, command: list[str], stdin: int, folder: Path) 
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "2"}  # XLA tells of every signal
         pulse = folder / str(number)
         pulse.touch()
-        environment = quiet | os.environ | {PULSE: str(pulse)}
+        environment = quiet | os.environ | supervised(stdin, pulse)
         if options.devices_each is not None:
             first = number * options.devices_each
             environment["JAX_LOCAL_DEVICE_IDS"] = ",".join(map(str, range(first, first + options.devices_each)))
@@ -69,16 +94,17 @@ def watch(workers: list[subprocess.Popen[bytes]], folder: Path, stall: float) ->
     """-> an exit code and why, as soon as one of the workers ends otherwise than well, or stands still, or this process
     is told to stop; 0 once all have ended well."""
     seen: Pulses = {}
-    begun = False
+    begun, clock = False, Clock()
     while not received:
-        stands = stalled(folder, seen, stall)
+        stands = stalled(folder, seen, stall, clock.read())
         begun = begun or any(path.stat().st_size for path in folder.iterdir())
         codes = [worker.poll() for worker in workers]
         ended = [(code in (1, LOST), number, code) for number, code in enumerate(codes) if code]
         if ended:  # one that ended with 1 or 75 may have done so because it lost another
             _, number, code = min(ended)
-            told = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            own = code in (2, 3) or (code == 1 and not begun)  # no step was made: nobody can have been lost
+            told = f"signal {signal_name(-code)}" if code < 0 else f"exit code {code}"
+            own = code in (2, 3, 128 + signal.SIGPIPE)
+            own = own or (code == 1 and not begun)  # no step was made: nobody can have been lost
             return (code if own else LOST), f"process {number} ended with {told}"
         if codes == [0] * len(workers):
             return 0, ""
@@ -90,11 +116,10 @@ def watch(workers: list[subprocess.Popen[bytes]], folder: Path, stall: float) ->
     return 128 + received[0], "told to stop"
 
 
-def stalled(folder: Path, seen: Pulses, limit: float) -> Standstill | None:
-    """-> the process whose pulse, a file in `folder`, has not changed for `limit` seconds since it was first `seen` so,
-    or, where the file is empty as it makes no steps, for PATIENCE times as long: by a clock that does not jump and
-    stands still while the machine sleeps."""
-    now, found, still = time.monotonic(), {}, []
+def stalled(folder: Path, seen: Pulses, limit: float, now: float) -> Standstill | None:
+    """-> the process whose heartbeat, a file in `folder`, has not changed for `limit` seconds since it was first `seen`
+    so, or, if the file is empty as the process makes no steps, for PATIENCE times as long. `now` is a `Clock`'s."""
+    found, still = {}, []
     for path in folder.iterdir():
         with suppress(FileNotFoundError):  # of one that has just ended
             pulse, before = path.stat(), seen.get(path.name, (0, 0.0))
@@ -112,8 +137,8 @@ def end(workers: list[subprocess.Popen[bytes]], *, grace: float) -> None:
     for worker in workers:
         if worker.poll() is None:
             os.killpg(worker.pid, signal.SIGTERM if grace else signal.SIGKILL)
-    deadline = time.monotonic() + grace
-    while time.monotonic() < deadline and len(received) < 2 and any(worker.poll() is None for worker in workers):
+    clock = Clock()
+    while clock.read() < grace and len(received) < 2 and any(worker.poll() is None for worker in workers):
         time.sleep(0.1)
     for worker in workers:
         if worker.poll() is None:
@@ -137,8 +162,7 @@ def refuse(options: LaunchOptions, command: list[str]) -> None:
 
 def main(options: LaunchOptions, command: list[str]) -> None:
     refuse(options, command)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: received.append(number))
+    on_stop(record)
     with tempfile.TemporaryDirectory() as folder, deferred(), leash() as stdin:
         try:
             workers = start(options, command, stdin, Path(folder))

@@ -10,11 +10,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from experiments import ending
-from experiments.ending import PULSE
 from jaxnets.errors import InputError
 
 HEARTBEAT = 30
 """Seconds after which the others notice that a process is dead."""
+DAY = 86_400
+"""The same under `launch`, which notices it itself: processes that a scheduler suspends together are not dead."""
 
 
 def join(coordinator: str | None, processes: int | None, process_id: int | None) -> None:
@@ -36,7 +37,7 @@ def join(coordinator: str | None, processes: int | None, process_id: int | None)
             *given,
             cluster_detection_method=method,
             coordinator_bind_address=coordinator if is_loopback(coordinator) else None,
-            heartbeat_timeout_seconds=HEARTBEAT,
+            heartbeat_timeout_seconds=HEARTBEAT if ending.heartbeat is None else DAY,
         )
     except (ValueError, RuntimeError) as error:
         problem = f"the processes did not find each other ({' '.join(str(error).split())[:100]})"
@@ -85,11 +86,10 @@ def agreed(alone: Callable[[], bool]) -> Callable[[], bool]:
 def pulsing() -> Iterator[Callable[[str], object]]:
     """Yields what tells the process that started this one, if it watches, how far this one is; only meanwhile is it
     expected to make steps."""
-    path = os.environ.get(PULSE)
 
     def tell(text: str) -> None:
         with suppress(OSError):  # its place may have been cleaned away: no reason to end a training
-            Path(path or os.devnull).write_text(text)
+            Path(ending.heartbeat or os.devnull).write_text(text)
 
     try:
         yield tell

@@ -9,6 +9,7 @@ import base64
 import socket
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from experiments.ending import on_stop
 from jaxnets.errors import InputError
 
 if TYPE_CHECKING:
@@ -164,8 +166,11 @@ def listen(port: int) -> socket.socket:
 
 
 def serve(app: ASGIApp, listener: socket.socket) -> None:
-    """Until a signal comes."""
-    make_server(app).run([listener])
+    """Serves until a signal to stop."""
+    server = make_server(app)
+    server.capture_signals = nullcontext  # type: ignore[assignment,method-assign]  # it would obey ignored signals too
+    on_stop(server.handle_exit)
+    server.run([listener])
 
 
 def make_server(app: ASGIApp) -> uvicorn.Server:

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import re
 import resource
+import signal
 import sys
 import time
 from multiprocessing.connection import Connection
@@ -22,7 +23,11 @@ class Worker:
         self.pipe, other = context.Pipe()
         self.library = name or library
         self.process = context.Process(target=serve, args=(other, library, case, weights), daemon=True)
-        self.process.start()
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is for this process, which ends them
+        try:
+            self.process.start()
+        finally:
+            signal.signal(signal.SIGINT, before)
         other.close()
         self.facts, self.works, self.weights = self.receive()
 

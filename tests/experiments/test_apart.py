@@ -82,12 +82,12 @@ def test_where_one_is_lost_the_others_save_and_end(apart, begun):
     os.kill(workers[0], signal.SIGKILL)
     code, _, stderr = finish(process)
     assert code == 75
-    assert stderr.splitlines()[-1].endswith("was ended by SIGKILL. Fix: start the same again.")
+    assert stderr.splitlines()[-1].endswith("was ended by signal SIGKILL. Fix: start the same again.")
     assert all(map(gone, workers))
     assert len(list(begun.rglob("*.lock"))) <= 1  # of the one that was killed, unless it had just let go
 
 
-@pytest.mark.parametrize(("code", "ends"), [(0, None), (2, 2), (3, 3), (-signal.SIGKILL, 75)])
+@pytest.mark.parametrize(("code", "ends"), [(0, None), (2, 2), (3, 3), (-signal.SIGKILL, 75), (-40, 75)])
 def test_a_worker_ends_the_program_with_its_own_code(code, ends):
     worker = Worker("senet-0", Share(frozenset(), None), SimpleNamespace(returncode=code))
     if ends is None:

@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 
 import jax
 import numpy as np
@@ -61,6 +62,17 @@ def test_a_process_that_cannot_build_its_side_says_why():
     case = Case("no_such_family", {}, recipe.training, "float32", images, np.zeros(64, int), 1, 64, 2)
     with pytest.raises(RuntimeError, match="no_such_family"):
         Worker("jaxnets", case)
+
+
+def test_ctrl_c_is_for_the_program_and_not_for_its_workers(monkeypatch):
+    def start(process):
+        raise RuntimeError(signal.getsignal(signal.SIGINT))  # a program inherits what is ignored
+
+    monkeypatch.setattr("multiprocessing.context.SpawnProcess.start", start)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(RuntimeError, match=str(signal.SIG_IGN.value)):
+        Worker("jaxnets", "float32")
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 def test_a_network_that_differs_is_not_timed():

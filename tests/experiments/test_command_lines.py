@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import experiments
-from experiments import answer, draw, evaluate, export, figures, job, models, pipeline, predict, speedrun, train
+from experiments import answer, draw, ending, evaluate, export, figures, job, models, pipeline, predict, speedrun, train
 from experiments.answer import AnswerOptions
 from experiments.draw import DrawOptions
 from experiments.evaluate import EvaluateOptions
@@ -27,6 +28,7 @@ from jaxnets import recipes
 from jaxnets.config import to_json
 from jaxnets.errors import InputError
 from jaxnets.fingerprint import fingerprint
+from tests.experiments.processes import finish
 
 FOLDER = Path(experiments.__file__).parent
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if '__name__ == "__main__"' in path.read_text())
@@ -49,6 +51,20 @@ def test_help_is_quick_to_come(script):
     *text, end = done.stdout.splitlines()
     assert end == "exit 0 False"
     assert {"launch": "--processes", "draw": "--port", "models": "--preset"}.get(script, "--out") in "\n".join(text)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_ctrl_c_during_the_imports_prints_no_traceback(script, tmp_path):
+    (tmp_path / "rich.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    command = [sys.executable, "-m", f"experiments.{script}"]
+    path = os.pathsep.join([str(tmp_path), str(FOLDER.parent)])
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path})
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")  # a shell reports 130
+
+
+def test_a_missing_matplotlib_backend_is_not_needed(start):
+    code, _, stderr = finish(start("-m", "experiments.train_scratch", "--help", MPLBACKEND="nonsense"))
+    assert (code, stderr) == (0, "")
 
 
 COMPLETION = r"""
@@ -232,7 +248,7 @@ def test_a_network_that_is_begun_otherwise_than_its_job_is_spoken_of_or_refused(
         compare_job(begun)
     with pytest.raises(InputError, match=r"the bits may differ: processors \d+, was 99\. Fix: "):
         compare_job(begun._replace(identical=True))
-    monkeypatch.setenv("JAXNETS_PULSE", str(tmp_path / "pulse"))
+    monkeypatch.setattr(ending, "heartbeat", str(tmp_path / "heartbeat"))
     compare_job(begun._replace(identical=True))  # on the share that the pipeline has given it
 
 

@@ -1,5 +1,6 @@
 import contextlib
 import json
+import signal
 import socket
 import threading
 
@@ -141,6 +142,26 @@ def test_silent_connections_keep_nobody_out(port, monkeypatch):
             connection.settimeout(0)
             with pytest.raises(BlockingIOError):
                 connection.recv(1)
+
+
+def test_serving_ends_with_a_signal_that_is_not_ignored(monkeypatch):
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
+    seen = []
+
+    async def begin(running, sockets):
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.raise_signal(number)
+            seen.append(running.should_exit)
+
+    monkeypatch.setattr(server.uvicorn.Server, "startup", begin)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
+    try:
+        server.serve(server.make_app(predict, ABOUT, port=PORT), None)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert seen == [False, True]
 
 
 def test_no_other_address_is_bound(port):

@@ -1,5 +1,6 @@
 import errno
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from experiments import ending
 from experiments.ending import Stopped, deferred, handle, in_one_line
 from jaxnets.errors import DivergedError, InputError
+from tests.experiments.conftest import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +24,7 @@ def as_before(monkeypatch):
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.setattr("sys.orig_argv", ["python", "-m", "experiments.pipeline", "--out", "a folder"])
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
@@ -52,6 +54,13 @@ def leave(error, **options):
         (OSError(errno.ENOSYS, "Function not implemented"), 2, "Function not implemented"),
         (OSError(errno.ESTALE, "Stale file handle", "a"), 2, "error: a: Stale file handle. Fix: "),
         (OSError(errno.EINVAL, "Invalid argument", "a:b"), 2, "error: a:b: Invalid argument. Fix: "),
+        (
+            FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/a']"),
+            2,
+            "error: TMPDIR: No usable",
+        ),
+        (MemoryError(), 2, "error: memory: is exhausted. Fix: free some or allow more"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes."), 2, "error: memory: RESOURCE_EXHAUSTED"),
         (OSError(errno.EINVAL, "ours"), 1, "error: this should not have happened."),
         (OSError(errno.EBADF, "ours"), 1, "error: this should not have happened."),
         (ProcessLookupError(errno.ESRCH, "ours"), 1, "error: this should not have happened."),
@@ -128,3 +137,43 @@ def test_a_full_disk_during_a_save_is_one_line(tmp_path):
     pattern = r"error: steps/1: cannot be written \(File too large; .* free\)\. Fix: .*\n"
     assert (ended.returncode, bool(re.fullmatch(pattern, ended.stderr))) == (2, True), ended.stderr
     assert not list((tmp_path / "steps").iterdir())
+
+
+def test_a_signal_that_was_ignored_at_the_start_stays_ignored():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with in_one_line(resumes=True):
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGHUP) == signal.getsignal(signal.SIGTERM) == handle
+    handlers = [signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)]
+    assert handlers == [signal.SIG_DFL, signal.SIG_IGN, signal.SIG_DFL]
+
+
+CLOSED = """
+import signal, sys
+from pathlib import Path
+from experiments.console import live_line
+from experiments.ending import deferred, in_one_line
+
+with in_one_line(resumes=True), deferred() as stopping, live_line() as show:
+    print("ready", flush=True)
+    sys.stdin.read()
+    show("epoch 1")
+    for _ in range(2):  # a shell passes it on, and the kernel sends it again when the shell ends
+        signal.raise_signal(signal.SIGHUP)
+    print("saving", flush=True)
+    Path(sys.argv[1]).write_text(str(stopping()))
+"""
+
+
+def test_a_terminal_that_closes_leaves_time_to_save(tmp_path):
+    master, terminal = pty.openpty()
+    command = [sys.executable, "-c", CLOSED, str(tmp_path / "saved")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=terminal, stderr=terminal, cwd=ROOT)
+    os.close(terminal)
+    text = b""
+    while b"ready" not in text:
+        text += os.read(master, 100)
+    os.close(master)
+    process.communicate(timeout=60)
+    assert process.returncode == 129
+    assert (tmp_path / "saved").read_text() == "True"

@@ -3,6 +3,7 @@ import re
 import signal
 import socket
 import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from jax.experimental import multihost_utils
 
 from experiments import ensemble, evaluate, predict, pseudo_label
-from experiments.launch import GRACE, stalled
+from experiments.launch import GRACE, stalled, watch
 from experiments.options import Options
 from experiments.together import agreed
 from jaxnets.errors import InputError
@@ -129,6 +130,39 @@ def test_what_cannot_be_launched_is_refused(start, command, words):
     assert words in stderr
 
 
+@pytest.mark.parametrize(
+    ("program", "code", "words"),
+    [
+        ("os.kill(os.getpid(), signal.SIGRTMIN + 6)", 75, f"signal {signal.SIGRTMIN + 6}"),
+        ("sys.exit(141)", 141, "exit code 141"),  # nobody reads its output
+    ],
+)
+def test_the_end_of_any_program_is_reported(start, program, code, words):
+    ended, _, stderr = finish(start(*launch(), "-c", f"import os, signal, sys; {program}"))
+    assert ended == code
+    assert re.match(f"launch: process [01] ended with {words}; all have ended", stderr)
+
+
+SCRIPT = """
+import os, subprocess, sys, threading
+from experiments import ending
+
+if sys.argv[1] == "script":  # it leaves the variable to both of its programs
+    for number, stdin in enumerate((subprocess.DEVNULL, None)):  # DEVNULL is what a shell gives background jobs
+        subprocess.run([sys.executable, "-c", os.environ["PROGRAM"], str(number)], stdin=stdin, check=True)
+else:
+    with ending.in_one_line(resumes=True):
+        print(sys.argv[1], ending.heartbeat is not None, ending.PULSE in os.environ, flush=True)
+        for thread in [] if int(sys.argv[1]) else threading.enumerate()[1:]:
+            thread.join()
+"""
+
+
+def test_a_background_job_of_a_launched_script_is_not_supervised(start):
+    process = start(*launch("--processes", "1"), "-c", SCRIPT, "script", PROGRAM=SCRIPT)
+    assert finish(process) == (0, "0 False False\n1 True False\n", "")
+
+
 def test_what_cannot_begin_is_not_to_be_started_again(start):
     code, _, stderr = finish(start(*launch(), "-m", "experiments.pipelin"))
     assert code == 1
@@ -137,28 +171,32 @@ def test_what_cannot_begin_is_not_to_be_started_again(start):
     )
 
 
-def test_who_stands_still_is_told_by_a_clock_of_ones_own(tmp_path, monkeypatch):
-    now, seen = [0.0], {}
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
+def test_the_process_that_stalls_is_named(tmp_path):
+    seen = {}
     for name, changed in (("0", 5), ("1", 3)):  # the system's clock may say what it likes
         (tmp_path / name).write_text("epoch 1")
         os.utime(tmp_path / name, (changed, changed))
-    assert stalled(tmp_path, seen, 60) is None
-    now[0] = 59.0
-    assert stalled(tmp_path, seen, 60) is None
+    assert stalled(tmp_path, seen, 60, 0.0) is None
+    assert stalled(tmp_path, seen, 60, 59.0) is None
     os.utime(tmp_path / "0", (1, 1))
-    now[0] = 61.0
-    assert stalled(tmp_path, seen, 60) == ("1", 60)
+    assert stalled(tmp_path, seen, 60, 61.0) == ("1", 60)
     (tmp_path / "1").unlink()
-    assert stalled(tmp_path, seen, 60) is None
-    now[0] = 122.0
-    assert stalled(tmp_path, seen, 60) == ("0", 60)
+    assert stalled(tmp_path, seen, 60, 61.0) is None
+    assert stalled(tmp_path, seen, 60, 122.0) == ("0", 60)
     (tmp_path / "0").write_text("")  # it predicts
-    assert stalled(tmp_path, seen, 60) is None
-    now[0] = 722.0
-    assert stalled(tmp_path, seen, 60) is None
-    now[0] = 723.0
-    assert stalled(tmp_path, seen, 60) == ("0", 600)
+    assert stalled(tmp_path, seen, 60, 122.0) is None
+    assert stalled(tmp_path, seen, 60, 722.0) is None
+    assert stalled(tmp_path, seen, 60, 723.0) == ("0", 600)
+
+
+@pytest.mark.parametrize(("sleeps", "code"), [([0.1] * 100 + [3600] + [0.1] * 100, 0), ([0.1] * 700, 75)])
+def test_time_in_which_the_launcher_itself_was_stopped_does_not_count(tmp_path, monkeypatch, sleeps, code):
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.sleep", lambda _: now.append(now.pop() + sleeps.pop()))
+    (tmp_path / "0").write_text("epoch 1")
+    worker = SimpleNamespace(poll=lambda: None if sleeps else 0)
+    assert watch([worker], tmp_path, 60)[0] == code
 
 
 SLURM = {
