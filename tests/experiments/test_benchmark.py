@@ -31,7 +31,7 @@ def test_each_is_timed_in_every_round_and_learns(no_peers, tmp_path, capsys):
     for result in report["results"].values():
         assert len(result["seconds"]) == 2
         assert min(result["seconds"]) > 0
-        assert result["test_accuracy"] > 0.85
+        assert result["test_accuracy"] > 0.8
     assert report["results"]["scratch"]["times_scratch"] == 1
     assert report["settings"]["data"] == "digits"
     assert {"numpy", "scikit-learn"} <= set(report["packages"])

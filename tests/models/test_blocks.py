@@ -105,4 +105,4 @@ def test_batch_norm_follows_within_twenty_steps():
     norm = blocks.ConvNorm(1, 2, rngs=nnx.Rngs(0)).norm
     for _ in range(20):
         norm(jnp.full((2, 4, 4, 2), 3.0))
-    np.testing.assert_allclose(norm.mean[...], 3 * (1 - 0.95**20), rtol=1e-6)
+    np.testing.assert_allclose(norm.mean[...], 3 * (1 - 0.95**20), rtol=1e-5)

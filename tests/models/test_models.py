@@ -119,7 +119,7 @@ def test_two_devices_normalise_over_the_whole_batch(family, pictures):
     np.testing.assert_allclose(logits.reshape(4, 10), whole_logits, rtol=1e-4, atol=1e-4)
     for device in range(2):
         for mine, whole in zip(jax.tree.leaves(stats), jax.tree.leaves(whole_stats), strict=True):
-            np.testing.assert_allclose(mine[device], whole, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(mine[device], whole, rtol=1e-4, atol=1e-5)
 
 
 @families
