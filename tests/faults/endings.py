@@ -36,6 +36,7 @@ ENDINGS: dict[str, tuple[int, Callable[[], None] | tuple[int, ...]]] = {
     "an exception": (1, fail),
     "SIGINT": (130, (signal.SIGINT,)),
     "SIGTERM": (143, (signal.SIGTERM,)),
+    "SIGHUP": (129, (signal.SIGHUP,)),
     "SIGINT twice": (130, (signal.SIGINT, signal.SIGINT)),
     "SIGTERM twice": (143, (signal.SIGTERM, signal.SIGTERM)),
 }
@@ -78,7 +79,7 @@ def attempt(folder: Path, name: str, rng: np.random.Generator) -> tuple[bool, st
         return False, ""
     if worker.exitcode != code:
         return True, f"exit {worker.exitcode}"
-    last = told[-1] if name in ("SIGINT", "SIGTERM") else told[-1] // STEPS * STEPS
+    last = told[-1] if name in ("SIGINT", "SIGTERM", "SIGHUP") else told[-1] // STEPS * STEPS
     found = checkpoint.steps(folder / "state")
     return True, "" if last == 0 or max(found, default=0) >= last else f"step {last} was told of, {found} are there"
 
