@@ -13,7 +13,7 @@ from experiments.demo.predictor import Answer
 from experiments.draw import DrawOptions, main
 from jaxnets.errors import InputError
 from jaxnets.normalise import normalise
-from tests.faults.attacks import ATTACKS, CUT, DRAWING, is_open, post, strike
+from tests.faults.attacks import ATTACKS, BINARY, CUT, DRAWING, get, is_open, post, strike
 
 PORT = 8028
 ABOUT = {"resnet": 0.997, "scratch": 0.9818}
@@ -40,19 +40,28 @@ def ask(client):
     return send
 
 
-@pytest.fixture
-def port(monkeypatch):
-    """Of a server that cuts connections off after half a second, of five at most."""
-    monkeypatch.setattr(server, "SECONDS", 0.5)
-    monkeypatch.setattr(server, "CONNECTIONS", 5)
+@contextlib.contextmanager
+def serving(predict):
+    """Yields the port of a server that ends with the block."""
     with server.listen(0) as listener:
         number = listener.getsockname()[1]
         running = server.make_server(server.make_app(predict, ABOUT, port=number))
         thread = threading.Thread(target=running.run, args=([listener],))
         thread.start()
+        try:
+            yield number
+        finally:
+            running.should_exit = True
+            thread.join()
+
+
+@pytest.fixture
+def port(monkeypatch):
+    """Of a server that cuts connections off after half a second, of five at most."""
+    monkeypatch.setattr(server, "SECONDS", 0.5)
+    monkeypatch.setattr(server, "CONNECTIONS", 5)
+    with serving(predict) as number:
         yield number
-        running.should_exit = True
-        thread.join()
 
 
 def test_a_drawing_is_answered_by_every_network(ask):
@@ -173,11 +182,7 @@ def test_nobody_waits_for_those_who_have_hung_up(monkeypatch):
         asked.append(go_on.wait(60))
         return predict(ink)
 
-    with server.listen(0) as listener:
-        number = listener.getsockname()[1]
-        running = server.make_server(server.make_app(slow, ABOUT, port=number))
-        thread = threading.Thread(target=running.run, args=([listener],))
-        thread.start()
+    with serving(slow) as number:
         request = post().replace(b"PORT", str(number).encode())
         for _ in range(50):
             with socket.create_connection(("127.0.0.1", number)) as impatient:
@@ -186,6 +191,22 @@ def test_nobody_waits_for_those_who_have_hung_up(monkeypatch):
             patient.sendall(request)
             go_on.set()
             assert patient.recv(12) == b"HTTP/1.1 200"
-        running.should_exit = True
-        thread.join()
     assert len(asked) <= 3
+
+
+@pytest.mark.parametrize("method", ["POST", "HEAD"])
+@pytest.mark.parametrize("host", ["127.0.0.1:PORT", "example.com"])
+def test_malformed_bodies_print_nothing(port, caplog, host, method):
+    request = get("/predict", BINARY, "Transfer-Encoding: chunked", host=host, method=method) + b"zz\r\n"
+    assert strike(port, request, patience=60) == 400
+    assert strike(port, post(), patience=60) == 200
+    assert caplog.messages == []
+
+
+def test_a_server_that_ends_while_it_waits_for_a_body_prints_nothing(caplog):
+    with socket.socket() as connection, serving(predict) as number:
+        connection.settimeout(60)
+        connection.connect(("127.0.0.1", number))
+        connection.sendall(post("Expect: 100-continue", "Content-Length: 1", body=b"").replace(b"PORT", b"%d" % number))
+        assert connection.recv(12) == b"HTTP/1.1 100"  # the application waits now
+    assert caplog.messages == []
