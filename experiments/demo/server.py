@@ -58,7 +58,8 @@ class Guard:
 
     def __init__(self, app: ASGIApp, port: int):
         self.app = app
-        self.hosts = {f"{HOST}:{port}", f"localhost:{port}"}
+        ends = (f":{port}", "") if port == 80 else (f":{port}",)  # browsers omit :80
+        self.hosts = {name + end for name in (HOST, "localhost") for end in ends}
         self.origins = {f"http://{host}" for host in self.hosts} | {None}  # what is no browser sends none
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,16 +1,19 @@
 import contextlib
 import json
 import socket
+import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
 from experiments import draw
-from experiments.demo import server
+from experiments.demo import predictor, server
 from experiments.demo.predictor import Answer
 from experiments.draw import DrawOptions, main
+from experiments.ending import Stopped
 from jaxnets.errors import InputError
 from jaxnets.normalise import normalise
 from tests.faults.attacks import ATTACKS, BINARY, CUT, DRAWING, get, is_open, post, strike
@@ -88,6 +91,16 @@ def test_the_page_needs_nothing_from_elsewhere(client, path):
 def test_a_foreign_host_is_refused(client, host):
     for path in ("/", "/about", "/nowhere"):
         assert client.get(path, headers={"host": host}).status_code == 403
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+def test_browsers_omit_port_80(name):
+    app = server.make_app(predict, ABOUT, port=80)
+    client = TestClient(app, base_url=f"http://{name}")
+    headers = {"content-type": "application/octet-stream", "origin": f"http://{name}"}
+    assert client.post("/predict", content=DRAWING, headers=headers).status_code == 200
+    assert client.get("/", headers={"host": f"{name}:80"}).status_code == 200
+    assert client.get("/", headers={"host": f"{name}.nip.io"}).status_code == 403
 
 
 @pytest.mark.parametrize("origin", ["null", "http://example.com", f"https://127.0.0.1:{PORT}", "http://127.0.0.1", ""])
@@ -168,6 +181,29 @@ def test_a_missing_extra_has_its_remedy(monkeypatch):
     monkeypatch.setattr(draw, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"starlette is not installed. Fix: pip install -e '.\[demo\]'"):
         main(DrawOptions())
+
+
+def test_the_page_is_served_while_a_text_browser_is_open(monkeypatch, tmp_path):
+    script = tmp_path / "browser.py"
+    script.write_text(
+        "import contextlib, socket, sys, urllib.parse\n"
+        "with contextlib.suppress(OSError):\n"
+        "    page = socket.create_connection(('127.0.0.1', urllib.parse.urlsplit(sys.argv[1]).port), timeout=10)\n"
+        "    page.sendall(page.recv(4))\n"
+    )
+    monkeypatch.setenv("BROWSER", f"{sys.executable} {script} %s")
+
+    def serve(app, listener):
+        listener.settimeout(60)
+        with listener.accept()[0] as browser:
+            browser.sendall(b"page")
+            assert browser.recv(4) == b"page"
+        raise Stopped
+
+    monkeypatch.setattr(server, "serve", serve)
+    monkeypatch.setattr(predictor, "load_all", lambda: SimpleNamespace(names=[], milliseconds=lambda count: [1.0]))
+    monkeypatch.setattr(draw, "start_jax", lambda options: None)
+    main(DrawOptions(port=0))
 
 
 def test_attacks_are_of_both_kinds():
