@@ -2,8 +2,10 @@
 networks that come with the repository."""
 
 import statistics
+import subprocess
+import sys
+import threading
 import time
-import webbrowser
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -34,6 +36,13 @@ def about(names: list[str]) -> dict[str, Any]:
     return {name: accuracy(result) for name, result in results.items()}
 
 
+def open_browser(address: str) -> None:
+    """Open the page in a process that has no terminal: a text browser would occupy ours and wait there."""
+    command, none = [sys.executable, "-m", "webbrowser", address], subprocess.DEVNULL
+    browser = subprocess.Popen(command, stdin=none, stdout=none, stderr=none, start_new_session=True)
+    threading.Thread(target=browser.wait, daemon=True).start()
+
+
 def main(options: DrawOptions) -> None:
     for name in ("starlette", "uvicorn"):
         if not find_spec(name):
@@ -60,7 +69,7 @@ def main(options: DrawOptions) -> None:
         address = f"http://{HOST}:{port}/"
         say(f"{address} is open to this machine alone; Ctrl-C closes it")
         if options.browser:
-            webbrowser.open(address)
+            open_browser(address)
         serve(make_app(predictor, about(predictor.names), port=port), listener)
 
 

@@ -9,6 +9,7 @@ from experiments.options import run
 from jaxnets import recipes
 from jaxnets.config import Recipe
 from jaxnets.files import read_json
+from jaxnets.seal import check
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +39,11 @@ def shipped(family: str) -> str:
     """The test accuracy of the network of that family that comes with the repository."""
     from jaxnets.models.weights import PRETRAINED
 
-    path = PRETRAINED / family / "result.json"
-    return percent(read_json(path)["test_accuracy"]) if path.is_file() else "-"
+    folder = PRETRAINED / family
+    if not folder.is_dir():
+        return "-"
+    check(folder)
+    return percent(read_json(folder / "result.json")["test_accuracy"])
 
 
 def main(options: ModelsOptions) -> None:

@@ -150,12 +150,13 @@ def open_run(folder: str | Path, *, best: bool = False) -> Run:
     can be had.
     """
     folder = Path(folder)
-    if (folder / SEAL).is_file():
+    published = (folder / "weights.npz").is_file()
+    if published or (folder / SEAL).is_file():  # a state that fit alone has left has a seal of its own
         check(folder)
     config = read_config(folder)
     graphdef, params, stats = outline(folder, config)
     average = {"params": params, "stats": stats}
-    if (folder / "weights.npz").is_file() and not best:
+    if published and not best:
         try:
             return Run(config, graphdef, **read_weights(folder / "weights.npz", average))
         except ValueError as error:

@@ -9,11 +9,12 @@ import base64
 import socket
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import h11
 import numpy as np
 import uvicorn
 from starlette.applications import Starlette
@@ -58,7 +59,8 @@ class Guard:
 
     def __init__(self, app: ASGIApp, port: int):
         self.app = app
-        self.hosts = {f"{HOST}:{port}", f"localhost:{port}"}
+        ends = (f":{port}", "") if port == 80 else (f":{port}",)  # browsers omit :80
+        self.hosts = {name + end for name in (HOST, "localhost") for end in ends}
         self.origins = {f"http://{host}" for host in self.hosts} | {None}  # what is no browser sends none
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -153,6 +155,19 @@ class OneRequest(H11Protocol):
         self.end.cancel()
         super().connection_lost(exc)
 
+    def send_400_response(self, msg: str) -> None:
+        """Answer a malformed request, and ignore the application's own answer: h11 raises an error on a second one, and
+        on a body in the answer to HEAD."""
+        if self.cycle:
+            self.cycle.disconnected = True
+        with suppress(h11.LocalProtocolError):
+            super().send_400_response(msg)
+        self.transport.close()
+
+    def shutdown(self) -> None:
+        """Drop the connection when the server ends: uvicorn prints a traceback for each request that it cancels."""
+        self.transport.abort()
+
 
 def listen(port: int) -> socket.socket:
     """A socket on this machine's own address only; 0 stands for any free port."""
@@ -178,6 +193,7 @@ def make_server(app: ASGIApp) -> uvicorn.Server:
         app,
         http=OneRequest,
         ws="none",
+        backlog=128,  # asyncio accepts so many at once, and prints a traceback if there are too many open files
         loop="asyncio",
         lifespan="off",
         h11_max_incomplete_event_size=HEADER_LIMIT,
@@ -186,6 +202,5 @@ def make_server(app: ASGIApp) -> uvicorn.Server:
         access_log=False,
         log_config=None,
         log_level="error",
-        timeout_graceful_shutdown=1,
     )
     return uvicorn.Server(config)

@@ -51,7 +51,7 @@ def load_pretrained(name: str, folder: str | Path = PRETRAINED) -> nnx.Module:
     Trained on MNIST's training file; `folder`/NAME/result.json says how. In evaluation mode, float32.
 
     Raises:
-        ValueError: no such network is there, or its files are damaged, or are not those that its seal.json names.
+        ValueError: no such network is there, its seal.json is missing, or its files are damaged or do not match it.
     """
     folder = Path(folder)
     home = folder / name

@@ -53,10 +53,10 @@ def read_weights(path: Path, like: Any) -> Any:
 
 
 def refuse_changed(folder: Path, *names: str) -> None:
-    """ValueError unless these files are as the folder's seal.json has them; without one, nothing is known of them."""
+    """Raise ValueError unless the folder has a seal.json and these files have the checksums that it lists."""
     path = folder / "seal.json"
     if not path.is_file():
-        return
+        raise ValueError(f"{folder} has no seal.json, so its files cannot be checked: fetch the network again")
     try:
         sealed = json.loads(path.read_bytes())["files"]
         told = [sealed[name] for name in names]

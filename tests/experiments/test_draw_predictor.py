@@ -5,8 +5,9 @@ import pytest
 from flax import nnx
 
 from experiments.demo.predictor import VIEWS, Predictor, load_all
+from experiments.models import shipped
 from jaxnets.errors import InputError
-from jaxnets.models import create_model
+from jaxnets.models import create_model, weights
 from jaxnets.models.weights import PRETRAINED
 from jaxnets.normalise import normalise
 from scratch.mlp import init_params
@@ -78,3 +79,12 @@ def test_networks_that_are_not_as_they_were_published_are_not_shown(tmp_path, na
     (tmp_path / "pretrained" / name / "result.json").write_text('{"test_accuracy": 1, "test_accuracy_mean": 1}')
     with pytest.raises(InputError, match=rf"{name}/result\.json: was changed after it was written"):
         load_all(tmp_path / "pretrained")
+
+
+def test_a_changed_accuracy_is_not_listed(tmp_path, monkeypatch):
+    shutil.copytree(PRETRAINED / "senet", tmp_path / "senet")
+    monkeypatch.setattr(weights, "PRETRAINED", tmp_path)
+    assert shipped("senet").startswith("99.")
+    (tmp_path / "senet" / "result.json").write_text('{"test_accuracy": 1}')
+    with pytest.raises(InputError, match=r"senet/result\.json: was changed after it was written"):
+        shipped("senet")

@@ -2,19 +2,22 @@ import contextlib
 import json
 import signal
 import socket
+import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
 from experiments import draw
-from experiments.demo import server
+from experiments.demo import predictor, server
 from experiments.demo.predictor import Answer
 from experiments.draw import DrawOptions, main
+from experiments.ending import Stopped
 from jaxnets.errors import InputError
 from jaxnets.normalise import normalise
-from tests.faults.attacks import ATTACKS, CUT, DRAWING, is_open, post, strike
+from tests.faults.attacks import ATTACKS, BINARY, CUT, DRAWING, get, is_open, post, strike
 
 PORT = 8028
 ABOUT = {"resnet": 0.997, "scratch": 0.9818}
@@ -41,19 +44,28 @@ def ask(client):
     return send
 
 
-@pytest.fixture
-def port(monkeypatch):
-    """Of a server that cuts connections off after half a second, of five at most."""
-    monkeypatch.setattr(server, "SECONDS", 0.5)
-    monkeypatch.setattr(server, "CONNECTIONS", 5)
+@contextlib.contextmanager
+def serving(predict):
+    """Yields the port of a server that ends with the block."""
     with server.listen(0) as listener:
         number = listener.getsockname()[1]
         running = server.make_server(server.make_app(predict, ABOUT, port=number))
         thread = threading.Thread(target=running.run, args=([listener],))
         thread.start()
+        try:
+            yield number
+        finally:
+            running.should_exit = True
+            thread.join()
+
+
+@pytest.fixture
+def port(monkeypatch):
+    """Of a server that cuts connections off after half a second, of five at most."""
+    monkeypatch.setattr(server, "SECONDS", 0.5)
+    monkeypatch.setattr(server, "CONNECTIONS", 5)
+    with serving(predict) as number:
         yield number
-        running.should_exit = True
-        thread.join()
 
 
 def test_a_drawing_is_answered_by_every_network(ask):
@@ -80,6 +92,16 @@ def test_the_page_needs_nothing_from_elsewhere(client, path):
 def test_a_foreign_host_is_refused(client, host):
     for path in ("/", "/about", "/nowhere"):
         assert client.get(path, headers={"host": host}).status_code == 403
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+def test_browsers_omit_port_80(name):
+    app = server.make_app(predict, ABOUT, port=80)
+    client = TestClient(app, base_url=f"http://{name}")
+    headers = {"content-type": "application/octet-stream", "origin": f"http://{name}"}
+    assert client.post("/predict", content=DRAWING, headers=headers).status_code == 200
+    assert client.get("/", headers={"host": f"{name}:80"}).status_code == 200
+    assert client.get("/", headers={"host": f"{name}.nip.io"}).status_code == 403
 
 
 @pytest.mark.parametrize("origin", ["null", "http://example.com", f"https://127.0.0.1:{PORT}", "http://127.0.0.1", ""])
@@ -182,6 +204,29 @@ def test_a_missing_extra_has_its_remedy(monkeypatch):
         main(DrawOptions())
 
 
+def test_the_page_is_served_while_a_text_browser_is_open(monkeypatch, tmp_path):
+    script = tmp_path / "browser.py"
+    script.write_text(
+        "import contextlib, socket, sys, urllib.parse\n"
+        "with contextlib.suppress(OSError):\n"
+        "    page = socket.create_connection(('127.0.0.1', urllib.parse.urlsplit(sys.argv[1]).port), timeout=10)\n"
+        "    page.sendall(page.recv(4))\n"
+    )
+    monkeypatch.setenv("BROWSER", f"{sys.executable} {script} %s")
+
+    def serve(app, listener):
+        listener.settimeout(60)
+        with listener.accept()[0] as browser:
+            browser.sendall(b"page")
+            assert browser.recv(4) == b"page"
+        raise Stopped
+
+    monkeypatch.setattr(server, "serve", serve)
+    monkeypatch.setattr(predictor, "load_all", lambda: SimpleNamespace(names=[], milliseconds=lambda count: [1.0]))
+    monkeypatch.setattr(draw, "start_jax", lambda options: None)
+    main(DrawOptions(port=0))
+
+
 def test_attacks_are_of_both_kinds():
     assert sum(CUT in allowed for _, allowed in ATTACKS.values()) >= 5
     assert len(ATTACKS) >= 31
@@ -194,11 +239,7 @@ def test_nobody_waits_for_those_who_have_hung_up(monkeypatch):
         asked.append(go_on.wait(60))
         return predict(ink)
 
-    with server.listen(0) as listener:
-        number = listener.getsockname()[1]
-        running = server.make_server(server.make_app(slow, ABOUT, port=number))
-        thread = threading.Thread(target=running.run, args=([listener],))
-        thread.start()
+    with serving(slow) as number:
         request = post().replace(b"PORT", str(number).encode())
         for _ in range(50):
             with socket.create_connection(("127.0.0.1", number)) as impatient:
@@ -207,6 +248,22 @@ def test_nobody_waits_for_those_who_have_hung_up(monkeypatch):
             patient.sendall(request)
             go_on.set()
             assert patient.recv(12) == b"HTTP/1.1 200"
-        running.should_exit = True
-        thread.join()
     assert len(asked) <= 3
+
+
+@pytest.mark.parametrize("method", ["POST", "HEAD"])
+@pytest.mark.parametrize("host", ["127.0.0.1:PORT", "example.com"])
+def test_malformed_bodies_print_nothing(port, caplog, host, method):
+    request = get("/predict", BINARY, "Transfer-Encoding: chunked", host=host, method=method) + b"zz\r\n"
+    assert strike(port, request, patience=60) == 400
+    assert strike(port, post(), patience=60) == 200
+    assert caplog.messages == []
+
+
+def test_a_server_that_ends_while_it_waits_for_a_body_prints_nothing(caplog):
+    with socket.socket() as connection, serving(predict) as number:
+        connection.settimeout(60)
+        connection.connect(("127.0.0.1", number))
+        connection.sendall(post("Expect: 100-continue", "Content-Length: 1", body=b"").replace(b"PORT", b"%d" % number))
+        assert connection.recv(12) == b"HTTP/1.1 100"  # the application waits now
+    assert caplog.messages == []

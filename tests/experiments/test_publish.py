@@ -133,12 +133,20 @@ def test_no_network_is_scored_on_what_it_was_trained_on(published, score, tmp_pa
     assert 300 < report["trained_rows_scored"] <= 400
 
 
+def test_a_published_network_without_its_seal_is_not_scored(published, score, tmp_path):
+    shutil.copytree(published[0], tmp_path / "unsealed")
+    (tmp_path / "unsealed" / "seal.json").unlink()
+    with pytest.raises(InputError, match="unsealed: has no seal"):
+        score([tmp_path / "unsealed"])
+    assert not (tmp_path / "report.json").exists()
+
+
 @pytest.mark.usefixtures("quick_compilation")
 def test_a_network_that_does_not_say_what_it_was_trained_on_is_not_scored(published, score, tmp_path):
     silent = tmp_path / "silent"
     shutil.copytree(published[0], silent)
     (silent / "train_rows.npy").unlink()
-    (silent / "seal.json").unlink()
+    seal(silent, {})
     with pytest.raises(InputError, match="does not say which images it was trained on"):
         score([silent])
     report = score([silent], allow_trained_rows=True)

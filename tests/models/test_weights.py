@@ -27,7 +27,14 @@ def published(model, tmp_path):
     (tmp_path / "wide_cnn" / "config.json").write_text(json.dumps(config))
     _, params, stats = split(model)
     write_weights(tmp_path / "wide_cnn" / "weights.npz", {"params": params, "stats": stats})
+    seal(tmp_path / "wide_cnn", {})
     return tmp_path
+
+
+def load_sealed(folder):
+    """Load the network with a seal of its files as they are now."""
+    seal(folder / "wide_cnn", {})
+    return load_pretrained("wide_cnn", folder)
 
 
 @pytest.mark.parametrize("family", MODELS)
@@ -58,7 +65,7 @@ def test_damaged_weights_are_told_by_their_file(published):
     for content in (b"", b"no archive", whole[: len(whole) // 2], plain.read_bytes(), *flipped):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"weights.npz (is damaged|holds the weights of another)"):
-            load_pretrained("wide_cnn", published)
+            load_sealed(published)
     path.unlink()
     with pytest.raises(FileNotFoundError):
         load_pretrained("wide_cnn", published)
@@ -66,8 +73,6 @@ def test_damaged_weights_are_told_by_their_file(published):
 
 def test_files_that_are_not_as_they_were_sealed_are_refused(published):
     folder = published / "wide_cnn"
-    seal(folder, {})
-    load_pretrained("wide_cnn", published)
     for name in ("config.json", "weights.npz"):
         whole = (folder / name).read_bytes()
         (folder / name).write_bytes(whole + b" ")  # which reads the same
@@ -78,13 +83,16 @@ def test_files_that_are_not_as_they_were_sealed_are_refused(published):
         (folder / "seal.json").write_text(content)
         with pytest.raises(ValueError, match=r"seal\.json is damaged"):
             load_pretrained("wide_cnn", published)
+    (folder / "seal.json").unlink()
+    with pytest.raises(ValueError, match=r"wide_cnn has no seal\.json"):
+        load_pretrained("wide_cnn", published)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", "[" * 100_000, '{"recipe": {"family": "wide_cnn", "sizes": []}}'])
 def test_a_damaged_config_is_told_by_its_file(published, content):
     (published / "wide_cnn" / "config.json").write_text(content)
     with pytest.raises(ValueError, match=r"config.json is damaged"):
-        load_pretrained("wide_cnn", published)
+        load_sealed(published)
 
 
 @pytest.mark.parametrize("sizes", [{"depth": 10**9}, {"width": 10**12}, {"width": 0}, {"width": "16"}, {"height": 3}])
@@ -94,7 +102,7 @@ def test_sizes_of_no_network_are_told_by_their_file(published, sizes):
     config["recipe"]["sizes"] |= sizes
     path.write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"config.json is damaged"):
-        load_pretrained("wide_cnn", published)
+        load_sealed(published)
 
 
 def test_weights_of_another_network_are_refused(published):
@@ -102,7 +110,7 @@ def test_weights_of_another_network_are_refused(published):
     config["recipe"]["sizes"]["width"] = 8
     (published / "wide_cnn" / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"holds the weights of another network: params/"):
-        load_pretrained("wide_cnn", published)
+        load_sealed(published)
 
 
 def test_weights_that_are_not_finite_are_refused(published, model):
@@ -110,7 +118,7 @@ def test_weights_that_are_not_finite_are_refused(published, model):
     params["head"]["bias"] = np.append(np.zeros(9, np.float32), np.float32(-np.inf))
     write_weights(published / "wide_cnn" / "weights.npz", {"params": params, "stats": stats})
     with pytest.raises(ValueError, match=r"weights.npz is damaged: params/head/bias is not finite"):
-        load_pretrained("wide_cnn", published)
+        load_sealed(published)
 
 
 @pytest.mark.parametrize("family", sorted(path.parent.name for path in PRETRAINED.glob("*/config.json")))
