@@ -14,7 +14,6 @@ from experiments import draw
 from experiments.demo import predictor, server
 from experiments.demo.predictor import Answer
 from experiments.draw import DrawOptions, main
-from experiments.ending import Stopped
 from jaxnets.errors import InputError
 from jaxnets.normalise import normalise
 from tests.faults.attacks import ATTACKS, BINARY, CUT, DRAWING, get, is_open, post, strike
@@ -219,7 +218,6 @@ def test_the_page_is_served_while_a_text_browser_is_open(monkeypatch, tmp_path):
         with listener.accept()[0] as browser:
             browser.sendall(b"page")
             assert browser.recv(4) == b"page"
-        raise Stopped
 
     monkeypatch.setattr(server, "serve", serve)
     monkeypatch.setattr(predictor, "load_all", lambda: SimpleNamespace(names=[], milliseconds=lambda count: [1.0]))
