@@ -81,8 +81,8 @@ def fit(
     processes call it alike; the first one writes.
 
     A folder that holds some steps already is taken up from there, to the same bits where the fingerprint is the same;
-    where it is not, a warning says so, or, if the bits must be `identical`, an InputError. As soon as `stopping()` is
-    true, asked after every step, the state is saved as it is.
+    where it is not, a warning says so, or, if the bits must be `identical`, an InputError. `stopping()` is called after
+    every step and every epoch, until it returns True; then the state is saved as it is, and the training ends.
 
     Returns:
         Whether the training came to its end.
@@ -93,7 +93,7 @@ def fit(
         DivergedError: the loss, the gradient, a statistic, an answer or what is to be saved is not finite. It says
             where; earlier steps stay.
     """
-    training = config.recipe.training
+    training, stopping = config.recipe.training, latched(stopping)
     check_batch(training.batch_size, len(examples.images), devices)
     parts = assemble(config, len(examples.images))
     point = resume(folder, config, parts.start(config.seed), fingerprint(devices), identical=identical)
@@ -132,6 +132,18 @@ def fit(
             break
         report(Progress(epoch + 1, training.epochs, 0, parts.steps, training.batch_size, row["images_per_second"], row))
     return len(point.history) == training.epochs
+
+
+def latched(stopping: Callable[[], bool]) -> Callable[[], bool]:
+    """Returns a function that calls `stopping` until it returns True, and from then on returns True itself."""
+    stopped = False
+
+    def latch() -> bool:
+        nonlocal stopped
+        stopped = stopped or stopping()
+        return stopped
+
+    return latch
 
 
 def listener(
