@@ -1,7 +1,10 @@
 import errno
+import os
 import signal
+import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +52,16 @@ def leave(error, **options):
 def test_every_end_has_its_code_and_words(capsys, error, code, words):
     assert leave(error) == code
     assert words in capsys.readouterr().err
+
+
+def test_a_variable_that_jax_refuses_is_named():
+    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "x"}
+    command = [sys.executable, "-m", "experiments.models"]
+    root = Path(ending.__file__).parents[1]
+    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    words = "invalid truth value 'x' for environment 'JAX_ENABLE_COMPILATION_CACHE'"
+    assert done.stderr.startswith(f"error: environment: JAX refuses the value of a variable ({words}). Fix: ")
 
 
 def test_a_program_that_cannot_go_on_says_so(capsys):
