@@ -16,7 +16,7 @@ from typing import NamedTuple
 from experiments import console
 from experiments.console import Level, live_line
 from experiments.ending import LOST, PULSE, Stopped, deferred, leash, leave, received
-from experiments.job import Job, compare_job
+from experiments.job import Job
 from experiments.launch import GRACE, Pulses, Standstill, end, stalled
 from experiments.options import Options
 
@@ -68,7 +68,7 @@ def train_apart(job: Job, options: Options, networks: list[Path]) -> None:
     seen: Pulses = {}
     if not waiting:
         return
-    compare_job(job)
+    job.compare()
     with tempfile.TemporaryDirectory() as pulses, deferred(), live_line() as show, leash() as stdin:
         try:
             while (waiting or workers) and not received:

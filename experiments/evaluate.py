@@ -216,6 +216,8 @@ def main(options: EvaluateOptions) -> None:
             report = evaluate(job, test_labels, start, allowed=options.allow_trained_rows)
         conclude(report, job.out / "report.json", job.out / "report.html")
         return
+    if options.require_identical:
+        raise InputError("--require-identical", "is for jobs: only they keep their environment", "leave it out")
     if not 1 <= options.views <= MANY:
         raise InputError("--views", f"is {options.views}", f"give a whole number from 1 to {MANY}")
     out = options.out or Path("checkpoints") / ("pretrained-evaluated" if options.pretrained else "runs-evaluated")

@@ -236,9 +236,10 @@ def resume(
     different = [name for name in ours if facts["config"].get(name) != ours[name]]
     if different:
         problem = f"was trained with another {' and '.join(different)}"
-        raise InputError(folder, problem, "name another folder, or train with the same settings as then")
-    made_by = facts.get("fingerprints", [])  # states had but one once, under another name
-    compare(folder, made_by, now, identical=identical)
+        raise InputError(folder, problem, "train with the same settings as then, or delete the folder to begin again")
+    made_by = facts.get("fingerprints", [{}])  # older states have none
+    if leads():
+        compare(folder, made_by, now, identical=identical)
     state = restored.items["rest"]._replace(average=restored.items["average"])
     made_by = [*(one for one in made_by if one != now), now]
     return Point(state, facts["history"], facts["part"], facts["seconds"], made_by)
