@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from experiments import console
 from experiments.console import Level, live_line
 from experiments.ending import LOST, Stopped, deferred, leash, leave, received, signal_name, supervised
-from experiments.job import Job, compare_job
+from experiments.job import Job
 from experiments.launch import GRACE, Clock, Pulses, Standstill, end, stalled
 from experiments.options import Options
 
@@ -68,7 +68,7 @@ def train_apart(job: Job, options: Options, networks: list[Path]) -> None:
     clock = Clock()
     if not waiting:
         return
-    compare_job(job)
+    job.compare()
     with tempfile.TemporaryDirectory() as pulses, deferred(), live_line() as show, leash() as stdin:
         try:
             while (waiting or workers) and not received:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeGuard
 
-from jaxnets.errors import DivergedError, InputError
+from jaxnets.errors import DivergedError, InputError, printable
 
 LOST = 75
 PULSE = "JAXNETS_PULSE"
@@ -161,6 +161,9 @@ def in_one_line(*, resumes: bool) -> Iterator[None]:
             leave(
                 LOST, f"error: another process is gone ({' '.join(str(error).split())[:80]} ...). Fix: start all again."
             )
+        if is_setting_of_jax(error):
+            problem = f"JAX refuses the value of a variable ({' '.join(str(error).split())})"
+            leave(2, printable(f"error: environment: {problem}. Fix: correct or unset it."))
         traceback.print_exc()
         leave(1, "error: this should not have happened. Fix: report it, with the lines above.")
     finally:
@@ -189,6 +192,12 @@ def report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
 def is_environmental(error: Exception) -> TypeGuard[OSError]:
     """Whether the operating system refused a valid call. Python's own OSErrors have no number."""
     return isinstance(error, OSError) and bool(error.errno) and not (error.filename is None and error.errno in OURS)
+
+
+def is_setting_of_jax(error: Exception) -> bool:
+    """Whether JAX raised it when it read the environment variables, which it does when it is imported."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return isinstance(error, ValueError) and frame.f_globals.get("__name__") == "jax._src.config"
 
 
 def leave(code: int, text: str) -> None:

@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 
 from experiments.console import percent, result
-from experiments.job import Job, open_job
+from experiments.job import Job, compute, open_job
 from experiments.options import Options, run
-from experiments.origin import clocked
 from experiments.predict import predictions, read_log_probs, trained
 from experiments.scores import combine_views, summarise
 from jaxnets.data import write_submission
 from jaxnets.errors import InputError
 from jaxnets.files import atomic_file, read_json, write_json
-from jaxnets.seal import check, identity, is_made, sealed_folder
+from jaxnets.seal import check, identity, is_made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +35,7 @@ def combine_members(job: Job, networks: list[Path], *, fit_weights: bool = False
         from jaxnets.inference.ensemble import combine
         from jaxnets.inference.ensemble import fit_weights as fitted
 
-        with clocked(job.out, "ensemble"), sealed_folder(folder, origin) as draft:
+        with compute(job, "ensemble", folder, origin) as draft:
             views = read_log_probs(job, networks)
             valid, test = map(combine_views, views.values())
             weights = fitted(valid, job.valid_labels()) if fit_weights else np.full(len(networks), 1 / len(networks))

@@ -214,6 +214,8 @@ def main(options: EvaluateOptions) -> None:
             report = evaluate(job, test_labels, start, allowed=options.allow_trained_rows)
         conclude(report, job.out / "report.json", job.out / "report.html")
         return
+    if options.require_identical:
+        raise InputError("--require-identical", "is for jobs: only they keep their environment", "leave it out")
     check_views(options.views)
     out = options.out or Path("checkpoints") / ("pretrained-evaluated" if options.pretrained else "runs-evaluated")
     conclude(evaluate_runs(options, out, begin), out / "report.json", out / "report.html")

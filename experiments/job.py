@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,18 +16,24 @@ from experiments.changes import change_preset
 from experiments.console import say
 from experiments.events import check_events
 from experiments.options import MANY, Options, joins, start_jax
+from experiments.origin import clocked
 from experiments.places import nameable, writable
 from jaxnets import data, recipes
 from jaxnets.config import Preset, to_json
 from jaxnets.errors import InputError
 from jaxnets.files import read_json, write_json
 from jaxnets.lock import locked
+from jaxnets.seal import sealed_folder
 
 RESULTS = ("submission.csv", "report.json", "report.html")
 
 
 class Job(NamedTuple):
-    """An experiment about to run: its folder, its preset, its data (no test labels here) and its devices."""
+    """An experiment about to run: its folder, its preset, its data (no test labels here) and its devices.
+
+    Every stage calls `compare` before it computes a part of the results, see `compare_environment`. It compares once,
+    and never in a process on a part of the machine: the pipeline that started it has compared the whole.
+    """
 
     out: Path
     preset: Preset
@@ -37,6 +44,7 @@ class Job(NamedTuple):
     devices: Any
     precision: str
     seed: int
+    compare: Callable[[], None]
     identical: bool
     tensorboard: bool
 
@@ -100,16 +108,22 @@ def open_job(
     refuse_unlike(out, {"preset": to_json(preset), **settings})
     nameable(out)
     writable(out)
+    environment = fingerprint(devices)
+    part = (
+        ending.heartbeat is not None and options.coordinator is None
+    )  # of the machine, which the pipeline has divided
     with locked(out / ".lock") if alone and leads() else nullcontext():
         if leads():
-            notes = {"fingerprint": fingerprint(devices)}
+            notes = {"fingerprint": environment}
             claim(out, {"preset": same_for_all(preset)} | settings, notes, resume=options.resume)
         why = f", as there is {'an' if accelerator else 'no'} accelerator" if options.preset == "auto" else ""
         where = f"{len(devices)} {devices[0].device_kind} device{'s' if len(devices) > 1 else ''}"
-        if ending.heartbeat is None or options.coordinator is not None:  # else the pipeline has said it
+        if not part:  # else the pipeline has said it
             say(f"preset {preset.name}{why}; data {digits.name}; {where}, {precision}; results in {out}")
-        how = devices, precision, options.seed, options.require_identical, options.tensorboard
-        yield Job(out, preset, digits, sha256, train_rows, valid_rows, *how)
+        compare = compare_once(out, environment, identical=options.require_identical)
+        how = devices, precision, options.seed, (lambda: None) if part else compare
+        flags = options.require_identical, options.tensorboard
+        yield Job(out, preset, digits, sha256, train_rows, valid_rows, *how, *flags)
 
 
 def split_rows(labels: np.ndarray, preset: Preset, options: Options) -> tuple[np.ndarray, np.ndarray]:
@@ -181,15 +195,36 @@ def claim(out: Path, settings: dict[str, Any], notes: dict[str, Any] | None = No
         raise InputError(out, "was used before", "give another --out, or leave out --no-resume to go on with it")
 
 
-def compare_job(job: Job) -> None:
-    """A warning, once, or an InputError if the bits must be `identical`, where a network is begun otherwise than the
-    job was. One that goes on is compared with its own beginning."""
-    import jax
+def read_settings(out: Path) -> dict[str, Any]:
+    """What job.json says of the settings, without the environments that computed with them."""
+    job = read_json(out / "job.json")
+    return {name: value for name, value in job.items() if name not in ("fingerprint", "later_fingerprints")}
 
-    from jaxnets.fingerprint import compare, fingerprint
 
-    if ending.heartbeat is not None and jax.process_count() == 1:
-        return  # on a share of the machine: the pipeline that gave it has compared the whole
-    now = fingerprint(job.devices)
-    began = read_json(job.out / "job.json").get("fingerprint", now)  # jobs did not name it once
-    compare(job.out, [began], now, identical=job.identical)
+@contextmanager
+def compute(job: Job, stage: str, folder: Path, origin: dict[str, Any]) -> Iterator[Path]:
+    """Yields an empty folder for the results of a `stage`, which becomes `folder` when the block ends well. The
+    environment is compared first, and the seconds are kept."""
+    job.compare()
+    with clocked(job.out, stage), sealed_folder(folder, origin) as draft:
+        yield draft
+
+
+def compare_once(out: Path, now: dict[str, Any], *, identical: bool) -> Callable[[], None]:
+    """Returns a function that calls `compare_environment` the first time, so that it warns once."""
+    return cache(partial(compare_environment, out, now, identical=identical))
+
+
+def compare_environment(out: Path, now: dict[str, Any], *, identical: bool) -> None:
+    """Warns, or raises InputError if the bits must be `identical`, if a part of the results in `out` was computed in
+    another environment than `now`. job.json keeps them all: the first one, and those that came later."""
+    from jaxnets.fingerprint import compare
+
+    path = out / "job.json"
+    job = read_json(path)
+    first, later = job.get("fingerprint", {}), job.get("later_fingerprints", [])
+    if not isinstance(later, list) or not all(isinstance(one, dict) for one in (first, *later)):
+        raise InputError(path, "is damaged: a fingerprint is no object", "give another --out")
+    compare(out, [first, *later], now, identical=identical)
+    if now not in (first, *later):
+        write_json(path, job | {"later_fingerprints": [*later, now]})

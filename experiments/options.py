@@ -12,6 +12,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.changes import changes_of
+from experiments.compilation_cache import use_cache
 from experiments.console import choose
 from experiments.ending import in_one_line
 from jaxnets.config import Training
@@ -72,7 +73,8 @@ class Options(LogOptions):
     resume: bool = True
     """Go on with what lies in the folder of the results; --no-resume refuses one that was used."""
     require_identical: bool = False
-    """Refuse to go on where the bits may differ: other versions, devices, processors or flags than when it began."""
+    """Refuse to compute where the bits may differ: other versions, devices, processors or environment variables than
+    those that computed the results so far."""
     training: TrainingChanges = field(default_factory=TrainingChanges)
     sizes: dict[str, int] = field(default_factory=dict)
     """Sizes of every model, such as width 32 depth 5, in place of the preset's."""
@@ -93,16 +95,13 @@ def joins(options: Options) -> bool:
 
 def start_jax(options: Options) -> None:
     """Before anything is computed."""
-    import jax
-
     if joins(options):
         from experiments.together import join
 
         join(options.coordinator, options.processes, options.process_id)
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     if options.compilation_cache and not home.startswith("~"):  # of an account without a home
-        jax.config.update("jax_compilation_cache_dir", f"{home}/jaxnets/xla")
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+        use_cache(Path(home, "jaxnets", "xla"))
 
 
 def run(main: Callable[[Any], None], options: type, *, resumes: bool = True) -> None:

@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 
 from experiments.console import percent, say
-from experiments.job import Job, open_job
+from experiments.job import Job, compute, open_job
 from experiments.options import Options, run
-from experiments.origin import clocked
 from jaxnets.errors import InputError
-from jaxnets.seal import check, identity, is_made, sealed_folder
+from jaxnets.seal import check, identity, is_made
 
 
 def predict_member(job: Job, network: Path) -> None:
@@ -24,11 +23,10 @@ def predict_member(job: Job, network: Path) -> None:
     from jaxnets.inference.tta import tta
     from jaxnets.runs import open_run
 
-    with clocked(job.out, f"predict {network.name}"):
+    with compute(job, f"predict {network.name}", folder, origin) as draft:
         answers = tta(open_run(network), job.pictures(), views=job.preset.views, devices=local(job.devices))
-        with sealed_folder(folder, origin) as draft:
-            for name, log_probs in answers.items():
-                np.savez(draft / f"{name}.npz", log_probs=log_probs)
+        for name, log_probs in answers.items():
+            np.savez(draft / f"{name}.npz", log_probs=log_probs)
     labels = job.valid_labels()
     plain, views = accuracy(answers["valid"][0], labels), accuracy(combine(answers["valid"]), labels)
     say(f"{network.name:<20} predicted  valid {percent(plain)}, with {job.preset.views} views {percent(views)}")

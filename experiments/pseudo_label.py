@@ -3,26 +3,29 @@
 import numpy as np
 
 from experiments.console import result
-from experiments.job import Job, open_job
+from experiments.job import Job, compute, open_job
 from experiments.options import Options, run
-from experiments.origin import clocked
-from experiments.predict import predictions, read_log_probs
+from experiments.predict import read_log_probs
 from experiments.scores import combine_views
 from jaxnets.files import read_json, write_json
-from jaxnets.seal import identity, is_made, sealed_folder
+from jaxnets.seal import identity, is_made
 
 
 def choose_pseudo_labels(job: Job) -> None:
-    """Leaves the folder pseudo_labels/ with selected.npz (rows, targets, weights) and summary.json."""
+    """Leaves the folder pseudo_labels/ with selected.npz (rows, targets, weights) and summary.json.
+
+    It is kept as long as the teachers are the same: were they to predict again elsewhere, the last bits could differ,
+    and students that learnt the old labels would not fit the new ones.
+    """
     folder = job.out / "pseudo_labels"
-    origin = {"predictions": [identity(predictions(job, teacher)) for teacher in job.teachers()]}
+    origin = {"teachers": [identity(teacher) for teacher in job.teachers()]}
     if is_made(folder, origin):
         return
     from jaxnets.inference.calibrate import fit_temperature
     from jaxnets.inference.ensemble import combine
     from jaxnets.inference.pseudo_label import select
 
-    with clocked(job.out, "pseudo_labels"), sealed_folder(folder, origin) as draft:
+    with compute(job, "pseudo_labels", folder, origin) as draft:
         answers = read_log_probs(job, job.teachers())
         valid, test = map(combine_views, answers.values())
         temperature = fit_temperature(combine(valid), job.valid_labels())

@@ -14,6 +14,7 @@ import numpy as np
 from experiments.console import say
 from experiments.ensemble import read_ensemble
 from experiments.evaluate import read_report
+from experiments.job import read_settings
 from experiments.looks import check_origin, read_history
 from experiments.options import run
 from jaxnets.errors import InputError, brief
@@ -65,7 +66,7 @@ def of_scratch(source: Path, target: Path) -> Publication:
         if not needed.exists():
             fix = "name the folder of a finished experiments.train_scratch"
             raise InputError(source, f"holds no {needed.name}", fix)
-    report, job = read_report(path), read_json(source / "job.json")
+    report, job = read_report(path), read_settings(source)
     check_origin(seed, job | {"seed": 0})
     if job.get("scored") != "test":
         raise InputError(source, "was scored on validation rows", "publish a training without --validate")
@@ -108,7 +109,7 @@ def read_reports(jobs: tuple[Path, ...]) -> list[dict[str, Any]]:
         if not (job / "report.json").is_file():
             raise InputError(job, "holds no report.json", "name the folder of a finished pipeline")
         reports.append(read_report(job / "report.json"))
-        settings.append(read_json(job / "job.json") | {"seed": None, "fingerprint": None})
+        settings.append(read_settings(job) | {"seed": None})
         if settings[-1] != settings[0]:
             raise InputError(job, f"was made with other settings than {jobs[0]}", "publish it by itself")
         check_members(job, reports[-1])

@@ -2,6 +2,7 @@
 
 import hashlib
 import signal
+import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from experiments.console import describe, result, training_line
 from experiments.ending import Stopped, deferred
 from experiments.events import event_file
-from experiments.job import Job, compare_job, open_job
+from experiments.job import Job, open_job
 from experiments.options import Options, run
 from experiments.together import agreed, meet, pulsing
 from jaxnets.config import Preset
@@ -25,6 +26,9 @@ from jaxnets.seal import FIX, check, seal_into_place
 if TYPE_CHECKING:
     from jaxnets.training.fit import Progress
     from jaxnets.training.step import Examples
+
+LABELS = ("pseudo_labels", "pseudo_labels_sha256")
+"""What a network's settings say of pseudo-labels: how many, and which."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +65,11 @@ def train_member(job: Job, folder: Path, family: str, seed: int, *, pseudo_label
     valid = Validation(digits.x_train[job.valid_rows], job.valid_labels())
     with locked(folder.with_name(f".{folder.name}.lock")) if leads() else nullcontext():
         if folder.is_dir():
-            if ({"train_rows": made_from["train_rows"]} | check(folder)) != made_from:  # seals did not name them once
-                raise InputError(folder, "was trained with other settings or pseudo-labels", FIX)
-            return
+            return check_trained(folder, made_from, identical=job.identical)
         if unfinished.is_symlink():
             raise InputError(unfinished, "is a link", "remove it")
-        if leads() and not unfinished.is_dir():
-            compare_job(job)
+        if leads():
+            job.compare()
         wanted = job.tensorboard and leads()
         events = event_file(job.out / "tensorboard" / folder.name, wanted=wanted)
         with training_line(folder.name) as show, events as write, pulsing() as pulse, deferred() as stopping:
@@ -85,6 +87,22 @@ def train_member(job: Job, folder: Path, family: str, seed: int, *, pseudo_label
         if leads():
             write_rows(unfinished, digits.x_train[job.train_rows])
             seal_into_place(unfinished, folder, made_from)
+
+
+def check_trained(folder: Path, made_from: dict[str, Any], *, identical: bool) -> None:
+    """InputError unless the network in `folder` is whole, and was made from just that. Of a student only the
+    pseudo-labels may differ, if the bits need not be `identical`: it is kept, with a warning."""
+    found = {"train_rows": made_from["train_rows"]} | check(folder)  # older seals do not name the rows
+    if found == made_from:
+        return
+    ours, theirs = made_from["config"], found.get("config", {})
+    labels = {name: theirs[name] for name in LABELS if ours[name] and theirs.get(name)}
+    if not labels or found != made_from | {"config": ours | labels}:
+        raise InputError(folder, "was trained with other settings or pseudo-labels", FIX)
+    problem = "was trained on other pseudo-labels than those that are chosen now"
+    if identical:
+        raise InputError(folder, problem, "delete it to train it again, or leave out --require-identical")
+    warnings.warn(f"{folder}: {problem}; it is kept. Delete it to train it again", stacklevel=2)
 
 
 def read_pseudo_labels(folder: Path, images: np.ndarray) -> "tuple[Examples, str]":

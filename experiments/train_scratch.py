@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from experiments.console import live_line, percent, result, time_left
 from experiments.events import check_events, event_file
-from experiments.job import claim
+from experiments.job import claim, compare_once
 from experiments.looks import Row, check_origin, read_history, resume, save_look, write_history
 from experiments.options import MANY, LogOptions, run
 from experiments.origin import command
@@ -22,6 +22,7 @@ from jaxnets import data
 from jaxnets.config import to_json
 from jaxnets.errors import DivergedError, InputError
 from jaxnets.files import remove, write_json
+from jaxnets.fingerprint import fingerprint
 from jaxnets.lock import locked
 from jaxnets.seal import own_sum, sealed_folder
 from scratch.recipes import RECIPES
@@ -53,6 +54,8 @@ class ScratchOptions(LogOptions):
     """Where the files of mnist or kaggle are, if not under data/."""
     out: Path | None = None
     """Folder of the results; checkpoints/scratch-RECIPE unless given."""
+    require_identical: bool = False
+    """Refuse to train where the bits may differ: other versions, processors or environment variables than before."""
 
 
 class Rows(NamedTuple):
@@ -191,12 +194,16 @@ def main(options: ScratchOptions) -> None:
     out = options.out or Path("checkpoints") / default_name(options, digits)
     origin = {"recipe": to_json(settings), "data_sha256": data.digest(digits), "scored": rows.scored}
     writable(out)
+    environment = fingerprint()
     with locked(out / ".lock"):
-        claim(out, origin)
+        claim(out, origin, {"fingerprint": environment})
         seeds = options.seeds
         while (out / f"seed-{seeds}").is_dir():  # an earlier start trained more: the report forgets none
             seeds += 1
+        compare = compare_once(out, environment, identical=options.require_identical)
         for seed in range(seeds):
+            if not (out / f"seed-{seed}").is_dir():
+                compare()
             train_seed(out, rows, settings, seed, origin, tensorboard=options.tensorboard)
         summary = summarise(out, options.recipe, settings, rows, seeds)
         trained = read_trained(out, rows.x_train.shape[1:], seeds)

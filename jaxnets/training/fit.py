@@ -82,8 +82,8 @@ def fit(
     processes call it alike; the first one writes.
 
     A folder that holds some steps already is taken up from there, to the same bits where the fingerprint is the same;
-    where it is not, a warning says so, or, if the bits must be `identical`, an InputError. As soon as `stopping()` is
-    true, asked after every step, the state is saved as it is.
+    where it is not, a warning says so, or, if the bits must be `identical`, an InputError. `stopping()` is called after
+    every step and every epoch, until it returns True; then the state is saved as it is, and the training ends.
 
     Returns:
         Whether the training came to its end.
@@ -94,7 +94,7 @@ def fit(
         DivergedError: the loss, the gradient, a statistic, an answer or what is to be saved is not finite. It says
             where; earlier steps stay.
     """
-    training = config.recipe.training
+    training, stopping = config.recipe.training, latched(stopping)
     check_batch(training.batch_size, len(examples.images), devices)
     parts = assemble(config, len(examples.images))
     point = resume(folder, config, parts.start(config.seed), fingerprint(devices), identical=identical)
@@ -144,6 +144,18 @@ def with_clean_statistics(
     params, stats = state.average["params"], state.average["stats"]
     stats = reestimate(parts.graphdef, params, stats, examples.images, devices, batch_size=batch_size)
     return state._replace(average={"params": params, "stats": stats})
+
+
+def latched(stopping: Callable[[], bool]) -> Callable[[], bool]:
+    """Returns a function that calls `stopping` until it returns True, and from then on returns True itself."""
+    stopped = False
+
+    def latch() -> bool:
+        nonlocal stopped
+        stopped = stopped or stopping()
+        return stopped
+
+    return latch
 
 
 def listener(
@@ -236,9 +248,10 @@ def resume(
     different = [name for name in ours if facts["config"].get(name) != ours[name]]
     if different:
         problem = f"was trained with another {' and '.join(different)}"
-        raise InputError(folder, problem, "name another folder, or train with the same settings as then")
-    made_by = facts.get("fingerprints", [])  # states had but one once, under another name
-    compare(folder, made_by, now, identical=identical)
+        raise InputError(folder, problem, "train with the same settings as then, or delete the folder to begin again")
+    made_by = facts.get("fingerprints", [{}])  # older states have none
+    if leads():
+        compare(folder, made_by, now, identical=identical)
     state = restored.items["rest"]._replace(average=restored.items["average"])
     made_by = [*(one for one in made_by if one != now), now]
     return Point(state, facts["history"], facts["part"], facts["seconds"], made_by)

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 import experiments
-from experiments import answer, draw, ending, evaluate, export, figures, job, models, pipeline, predict, speedrun, train
+from experiments import answer, draw, evaluate, export, figures, job, models, pipeline, predict, speedrun, train
 from experiments.answer import AnswerOptions
 from experiments.draw import DrawOptions
 from experiments.evaluate import EvaluateOptions
 from experiments.export import ExportOptions
 from experiments.figures import FigureOptions
-from experiments.job import Job, chosen_preset, claim, compare_job, open_job
+from experiments.job import chosen_preset, claim, open_job
 from experiments.models import ModelsOptions
 from experiments.options import Options, run
 from experiments.places import writable_file
@@ -27,7 +27,6 @@ from experiments.train import TrainOptions
 from jaxnets import recipes
 from jaxnets.config import to_json
 from jaxnets.errors import InputError
-from jaxnets.fingerprint import fingerprint
 from tests.experiments.processes import finish
 
 FOLDER = Path(experiments.__file__).parent
@@ -235,21 +234,6 @@ def test_what_somebody_else_keeps_is_no_place_for_a_job(tmp_path, name):
 def test_a_log_may_lie_there_already(tmp_path):
     (tmp_path / "log").touch()
     claim(tmp_path, {"seed": 0})
-
-
-def test_a_network_that_is_begun_otherwise_than_its_job_is_spoken_of_or_refused(tmp_path, monkeypatch):
-    begun = Job(tmp_path, *[None] * 5, jax.devices(), "float32", 0, False, False)
-    now = fingerprint(jax.devices())
-    for beside in ({}, {"fingerprint": now}):
-        (tmp_path / "job.json").write_text(json.dumps(beside))
-        compare_job(begun._replace(identical=True))
-    (tmp_path / "job.json").write_text(json.dumps({"fingerprint": now | {"processors": 99}}))
-    with pytest.warns(UserWarning, match=r"the bits may differ: processors \d+, was 99$"):
-        compare_job(begun)
-    with pytest.raises(InputError, match=r"the bits may differ: processors \d+, was 99\. Fix: "):
-        compare_job(begun._replace(identical=True))
-    monkeypatch.setattr(ending, "heartbeat", str(tmp_path / "heartbeat"))
-    compare_job(begun._replace(identical=True))  # on the share that the pipeline has given it
 
 
 @pytest.mark.parametrize(("seed", "words"), [(0, None), (1, "another seed")])

@@ -81,6 +81,16 @@ def test_the_exit_code_does_not_depend_on_stderr(monkeypatch):
     assert leave(InputError("a.csv:3", "is short", "mend it")) == 2
 
 
+def test_a_variable_that_jax_refuses_is_named():
+    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "x"}
+    command = [sys.executable, "-m", "experiments.models"]
+    root = Path(ending.__file__).parents[1]
+    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    words = "invalid truth value 'x' for environment 'JAX_ENABLE_COMPILATION_CACHE'"
+    assert done.stderr.startswith(f"error: environment: JAX refuses the value of a variable ({words}). Fix: ")
+
+
 def test_a_program_that_cannot_go_on_says_so(capsys):
     assert leave(Stopped(signal.SIGINT), resumes=False) == 130
     assert "nothing of it is kept; begin anew with" in capsys.readouterr().err

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import signal
@@ -54,6 +55,7 @@ def test_two_processes_train_the_network_that_one_does(start, on_two_devices, tm
     code, stdout, stderr = finish(start(*launch(), *TRAIN, tmp_path))
     assert (code, stderr) == (0, "")
     assert stdout.count("epoch  4.0/4") == stdout.count("trained, 4 epochs") == 1  # the first process alone speaks
+    assert "hosts" in json.loads((tmp_path / "job.json").read_text())["fingerprint"]
     assert_same_network(tmp_path, on_two_devices)
 
 

@@ -99,6 +99,7 @@ def test_networks_for_other_images_are_not_scored(published, score, tmp_path):
         score(published[:1], data=str(tmp_path / "large.npz"))
 
 
+@pytest.mark.filterwarnings("ignore:.*the bits may differ")
 @pytest.mark.usefixtures("quick_compilation")
 def test_an_ensemble_of_other_networks_is_made_anew(whole, tmp_path):
     out = tmp_path / "job"
@@ -220,6 +221,7 @@ def test_an_ensemble_of_other_answers_is_neither_scored_nor_published(job, tmp_p
     assert files(job) == before
 
 
+@pytest.mark.filterwarnings("ignore:.*the bits may differ")
 @pytest.mark.usefixtures("quick_compilation")
 def test_a_network_of_another_seed_is_no_student(job):
     for folder in ("members", "predictions"):

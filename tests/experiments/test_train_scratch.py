@@ -10,6 +10,7 @@ from matplotlib.image import imread
 
 from experiments import evaluate, publish, train_scratch
 from experiments.answer import ask_scratch
+from experiments.job import read_settings
 from experiments.looks import resume, save_look
 from experiments.options import run
 from experiments.train_scratch import ScratchOptions, main
@@ -100,6 +101,20 @@ def test_an_interrupted_training_ends_in_the_same_bits(tmp_path, monkeypatch, re
     epochs = [line.split(",")[0] for line in (tmp_path / "cut" / "seed-0" / "metrics.csv").read_text().splitlines()]
     assert epochs == ["epoch", *map(str, range(1, 9))]
     assert not list((tmp_path / "cut").glob(".*"))
+
+
+def test_a_training_in_another_environment_is_refused_or_warned_of(finished, tmp_path, monkeypatch):
+    out = shutil.copytree(finished, tmp_path / "out")
+    options = ScratchOptions(recipe="tuned", seeds=2, data="digits", out=out, require_identical=True)
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "another")
+    main(options)  # nothing to compute
+    shutil.rmtree(out / "seed-1")
+    with pytest.raises(InputError, match="out: the bits may differ: OPENBLAS_CORETYPE another, was "):
+        main(options)
+    assert not (out / "seed-1").exists()
+    with pytest.warns(UserWarning, match="out: the bits may differ: OPENBLAS_CORETYPE another, was "):
+        main(replace(options, require_identical=False))
+    assert (out / "seed-1").is_dir()
 
 
 def test_validation_leaves_the_test_rows_alone(tmp_path, monkeypatch):
@@ -314,7 +329,7 @@ def test_what_was_scored_on_validation_rows_is_not_published(finished, tmp_path)
     """As --validate leaves it: the page of `draw` has no place for such an accuracy."""
     out = tmp_path / "out"
     shutil.copytree(finished, out)
-    job = json.loads((out / "job.json").read_text()) | {"scored": "valid"}
+    job = read_settings(out) | {"scored": "valid"}
     (out / "job.json").write_text(json.dumps(job))
     seal(out / "seed-0", job | {"seed": 0})
     with pytest.raises(InputError, match="out: was scored on validation rows"):
@@ -325,7 +340,7 @@ def test_what_was_scored_on_validation_rows_is_not_published(finished, tmp_path)
 def test_the_first_seed_can_be_published_once(finished, tmp_path):
     options = publish.PublishOptions(scratch=finished, out=tmp_path)
     publish.main(options)
-    assert check(tmp_path / "scratch") == json.loads((finished / "job.json").read_text())
+    assert check(tmp_path / "scratch") == read_settings(finished)
     ours, theirs = (load_params(path / "weights.npz") for path in (tmp_path / "scratch", finished / "seed-0"))
     for layer in zip(ours, theirs, strict=True):
         np.testing.assert_equal(*layer)

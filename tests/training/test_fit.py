@@ -138,6 +138,15 @@ def test_a_run_that_is_stopped_goes_on_from_that_very_step(train, whole, end, tm
     assert_same_run(end(tmp_path), end(whole))
 
 
+@pytest.mark.parametrize("call", [2, STEPS])
+def test_a_stop_that_is_requested_once_is_kept(train, whole, end, tmp_path, call):
+    calls = iter(range(1, 100))
+    assert not train(tmp_path, stopping=lambda: next(calls) == call)
+    assert checkpoint.steps(tmp_path / "state") == [min(call + 1, STEPS)]  # one step runs while the one before ends
+    assert train(tmp_path)
+    assert_same_run(end(tmp_path), end(whole))
+
+
 def test_a_kill_before_the_last_row_of_the_history_loses_none(train, whole, tmp_path):
     folder = tmp_path / "killed"
     shutil.copytree(whole, folder)
@@ -167,7 +176,7 @@ def test_other_hardware_is_spoken_of_or_refused(train, tmp_path, monkeypatch):
     train(tmp_path, stopping=lambda: True)
     before = files(tmp_path)
     monkeypatch.setattr(fingerprint, "processors", lambda: 99)
-    with pytest.raises(InputError, match=r"the bits may differ: processors 99, was \d+\. Fix: go on where it began"):
+    with pytest.raises(InputError, match=r"the bits may differ: processors 99, was \d+\. Fix: compute all"):
         train(tmp_path, identical=True)
     assert files(tmp_path) == before
     with pytest.warns(UserWarning, match=r"the bits may differ: processors 99, was \d+$"):
