@@ -13,7 +13,7 @@ from experiments.console import say
 from experiments.ending import PULSE
 from experiments.events import check_events
 from experiments.options import MANY, Options, joins, start_jax
-from experiments.places import nameable, writable
+from experiments.places import writable
 from jaxnets import data, recipes
 from jaxnets.config import Preset, to_json
 from jaxnets.errors import InputError
@@ -94,7 +94,6 @@ def open_job(
         raise InputError(out, "holds no trained network", "run experiments.train or the pipeline first")
     settings = {"data_sha256": sha256, "seed": options.seed, "precision": precision}
     refuse_unlike(out, {"preset": to_json(preset), **settings})
-    nameable(out)
     writable(out)
     with locked(out / ".lock") if alone and leads() else nullcontext():
         if leads():

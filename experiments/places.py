@@ -18,14 +18,6 @@ def writable(folder: Path) -> None:
         raise InputError(folder, f"cannot be written ({error.strerror})", "give another folder") from error
 
 
-def nameable(folder: Path) -> None:
-    """InputError where the folder's whole name is not UTF-8: orbax could write nothing below it."""
-    try:
-        str(folder.absolute()).encode()
-    except UnicodeEncodeError as error:
-        raise InputError(folder, "has a name that is not UTF-8", "give another --out") from error
-
-
 def writable_file(path: Path) -> None:
     """InputError, before any work is done, if no file can be written at `path`, or if a pipe, a device or a link is
     there, which the file would replace. Nothing is made, not even its folder."""
