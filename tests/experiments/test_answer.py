@@ -58,6 +58,20 @@ def test_networks_of_one_name_are_told_apart(centred, tmp_path, capsys):
     assert "other/wide_cnn" in table
 
 
+def test_names_are_shown_as_they_are(centred, tmp_path, monkeypatch, capsys):
+    network, picture, out = "a$^$b[bold]\udcff", "a[/b].png", "\n:smile:$^$\udcffé.png"
+    monkeypatch.chdir(tmp_path)
+    Path("a[").mkdir()
+    shutil.copytree(PRETRAINED / "wide_cnn", network)
+    Image.fromarray(photograph(centred[0][21], np.random.default_rng(1))).save(picture)
+    monkeypatch.setattr(sys, "argv", ["answer", "--picture", picture, "--runs", network, "--out", out])
+    sys.stdout.reconfigure(encoding="ascii")
+    run(main, AnswerOptions)
+    shown = capsys.readouterr().out
+    for text in (r"a$^$b[bold]\udcff", picture, r"\n:smile:$^$\udcff\xe9.png"):
+        assert text in shown
+
+
 def turned_back():
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn to the right makes it upright
