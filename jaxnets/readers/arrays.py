@@ -113,8 +113,15 @@ def check_classes(labels: np.ndarray, place: str) -> None:
         )
     if len(classes) < 2:
         raise InputError(place, "has a single class", "store at least two classes")
+    check_counts(labels, place)
+
+
+def check_counts(labels: np.ndarray, place: str) -> None:
+    """Raises InputError if a class has a single row: it could not be split."""
+    classes, counts = np.unique(labels, return_counts=True)
     if counts.min() < 2:
-        raise InputError(place, f"has a single row of class {np.argmin(counts)}", "store at least two rows a class")
+        problem = f"has a single row of class {classes[np.argmin(counts)]}"
+        raise InputError(place, problem, "store at least two rows per class")
 
 
 def read_bundled_digits() -> tuple[np.ndarray, np.ndarray]:

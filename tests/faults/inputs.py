@@ -109,6 +109,7 @@ CSV: Contents = {
     "a column twice": lambda: headed(["label", *PIXELS[:-1], "pixel5"]),
     "an extra column": lambda: headed(["ImageId", "label", *PIXELS]),
     "images of 14 x 14": lambda: headed(["label", *PIXELS[:196]]),
+    "a class of one row": lambda: b"".join(TRAIN.splitlines(keepends=True)[:12]),
     "two files joined": lambda: TRAIN + TRAIN,
     "semicolons": lambda: TRAIN.replace(b",", b";"),
     "tabs": lambda: TRAIN.replace(b",", b"\t"),
