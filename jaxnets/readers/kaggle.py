@@ -105,7 +105,7 @@ def digest(arrays: Arrays) -> bytes:
     total = hashlib.sha256()
     for array in arrays:
         total.update(f"{array.dtype} {array.shape}\n".encode())
-        total.update(array.tobytes())
+        total.update(np.ascontiguousarray(array).data)
     return total.digest()
 
 
