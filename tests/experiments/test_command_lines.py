@@ -19,13 +19,14 @@ from experiments.export import ExportOptions
 from experiments.figures import FigureOptions
 from experiments.job import Job, chosen_preset, claim, compare_job, open_job
 from experiments.models import ModelsOptions
-from experiments.options import Options, run
+from experiments.options import Options, run, start_jax
 from experiments.places import writable_file
 from experiments.speedrun import SpeedrunOptions
 from experiments.train import TrainOptions
 from jaxnets import recipes
 from jaxnets.config import to_json
 from jaxnets.errors import InputError
+from jaxnets.files import new_draft
 from jaxnets.fingerprint import fingerprint
 
 FOLDER = Path(experiments.__file__).parent
@@ -184,6 +185,21 @@ def test_a_pipe_or_a_link_is_not_replaced_by_a_file(tmp_path, make):
     with pytest.raises(InputError, match="out: is there and is no ordinary file"):
         writable_file(tmp_path / "out")
     writable_file(tmp_path / "target")
+
+
+def test_a_name_leaves_room_for_that_of_the_draft(tmp_path):
+    longest = tmp_path / ("é" * 115)
+    writable_file(longest)
+    new_draft(longest).touch()
+    with pytest.raises(InputError, match="has a name of more than 230 bytes"):
+        writable_file(tmp_path / ("é" * 116))
+
+
+@pytest.mark.parametrize("home", ["relative", "~nobody/.cache", "/sur\udcffr", "gs://bucket"])
+def test_a_cache_that_jax_cannot_use_is_left_out(monkeypatch, home):
+    monkeypatch.setenv("XDG_CACHE_HOME", home)
+    monkeypatch.setattr(jax.config, "update", None)
+    start_jax(Options())
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
