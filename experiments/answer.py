@@ -1,8 +1,10 @@
 """Asks trained networks about a picture of your own: a table, and a picture of what they saw and what they say."""
 
 import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,8 +17,14 @@ from jaxnets.errors import InputError, brief
 from jaxnets.readers.bounded import read_bytes
 from jaxnets.seal import check
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 """No others: some of what Pillow reads, it has other programs read."""
+
+PIXELS = 40_000_000
+"""Maximum size of an image. Decoding takes up to 20 bytes per pixel, and a file of 20 kB may hold any number."""
 
 SIDE = 280
 """Pixels of the longer side that a picture is made smaller to: ten times what the networks see."""
@@ -40,14 +48,28 @@ def read_ink(path: Path) -> np.ndarray:
 
     content = read_bytes(path, limit=100_000_000)
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as file:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content), formats=FORMATS) as file:
+            if file.width * file.height > PIXELS:
+                raise ValueError(f"{file.width} x {file.height} pixels")
             file.draft("L", (SIDE, SIDE))  # of a large photograph no more is decoded
-            picture = ImageOps.exif_transpose(file).convert("RGBA")  # telephones tell by EXIF which side is up
+            ImageOps.exif_transpose(file, in_place=True)  # telephones tell by EXIF which side is up
+            picture = as_rgba(file)
     except Exception as error:  # a damaged file leads Pillow, and above all its reader of EXIF, to errors of any kind
-        raise InputError(path, f"is no picture ({brief(error)})", "bring a .png or .jpg") from error
+        fix = f"bring a .png or .jpg of at most {PIXELS:,} pixels"
+        raise InputError(path, f"cannot be read as an image ({brief(error)})", fix) from error
     picture.thumbnail((SIDE, SIDE))
     white = Image.new("RGBA", picture.size, "white")
     return ink_of(np.asarray(Image.alpha_composite(white, picture).convert("L"), np.float32))
+
+
+def as_rgba(image: "Image.Image") -> "Image.Image":
+    """Converts an image of any mode to RGBA. 16-bit grey values are scaled down; Pillow would clip them at 255."""
+    from PIL import Image
+
+    if image.mode.startswith("I"):
+        grey = np.asarray(image)
+        image = Image.fromarray((grey // (grey.max() // 255 + 1)).astype(np.uint8))
+    return image.convert("RGBA")
 
 
 def ink_of(grey: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, printable
 
 if TYPE_CHECKING:
     from jaxnets.training.fit import Progress
@@ -36,10 +36,15 @@ def choose(*, verbose: bool, quiet: bool) -> None:
     level = Level.VERBOSE if verbose else Level.QUIET if quiet else Level.NORMAL
 
 
+def make_console() -> Console:
+    """A console that shows text as it is: names of files may look like rich's markup or emoji codes."""
+    return Console(highlight=False, markup=False, emoji=False, quiet=level == Level.QUIET)
+
+
 @contextmanager
 def live_line() -> Iterator[Callable[..., None]]:
     """Yields show(text, keep=False): a line that is written anew; off a terminal, only what is to be kept is shown."""
-    console = Console(highlight=False, quiet=level == Level.QUIET)
+    console = make_console()
     if not console.is_terminal or console.quiet:
         yield lambda text, keep=False: console.print(text, soft_wrap=True) if keep else None
         return
@@ -86,17 +91,17 @@ def describe(name: str, progress: "Progress") -> str:
 
 def say(text: str) -> None:
     if level >= Level.NORMAL:
-        print(text, flush=True)
+        print(printable(text), flush=True)
 
 
 def detail(text: str) -> None:
     if level == Level.VERBOSE:
-        print(text, flush=True)
+        print(printable(text), flush=True)
 
 
 def result(text: str) -> None:
     """What was asked for: a program's last line."""
-    print(text, flush=True)
+    print(printable(text), flush=True)
 
 
 def percent(value: float | None) -> str:
@@ -105,9 +110,9 @@ def percent(value: float | None) -> str:
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """The first column to the left, all others to the right."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=printable(title), title_justify="left")
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left")
     for row in rows:
-        table.add_row(*row)
-    Console(highlight=False, quiet=level == Level.QUIET).print(table)
+        table.add_row(*map(printable, row))
+    make_console().print(table)

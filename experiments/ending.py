@@ -1,6 +1,7 @@
 """How a program ends: a line on stderr that says what to do, and an exit code for schedulers; README has the codes."""
 
 import errno
+import io
 import os
 import shlex
 import signal
@@ -135,9 +136,12 @@ def in_one_line(*, resumes: bool) -> Iterator[None]:
     global heartbeat
     heartbeat = take_heartbeat()
     on_stop(handle)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # else a name that the encoding lacks ends the program
+            stream.reconfigure(errors="backslashreplace")
     if heartbeat is not None:
         threading.Thread(target=follow, daemon=True).start()
-    warnings.showwarning = lambda message, *rest: print(f"warning: {message}", file=sys.stderr, flush=True)
+    warnings.showwarning = lambda message, *rest: print(printable(f"warning: {message}"), file=sys.stderr, flush=True)
     sys.unraisablehook = report_unraisable
     try:
         yield

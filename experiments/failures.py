@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.scores import Answers, combine_views
+from jaxnets.errors import printable
 from jaxnets.files import atomic_file
 
 DISPUTED = {947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729}
@@ -42,10 +43,10 @@ def draw_failures(
 
 
 def short_names(folders: list[Path]) -> list[str]:
-    """Each folder's last name, or as much of its path as tells it from the others."""
+    """Each folder's last name, or as much of its path as tells it from the others, in printable characters."""
     parts = [folder.resolve().parts for folder in folders]
     length = next(n for n in range(1, 99) if len({part[-n:] for part in parts}) == len(set(parts)))
-    return ["/".join(part[-length:]) for part in parts]
+    return [printable("/".join(part[-length:])) for part in parts]
 
 
 def write_mistakes(path: Path, names: list[str], labels: np.ndarray, members: np.ndarray, together: np.ndarray) -> None:

@@ -17,7 +17,7 @@ from experiments.console import say
 from experiments.events import check_events
 from experiments.options import MANY, Options, joins, start_jax
 from experiments.origin import clocked
-from experiments.places import nameable, writable
+from experiments.places import writable
 from jaxnets import data, recipes
 from jaxnets.config import Preset, to_json
 from jaxnets.errors import InputError
@@ -106,12 +106,9 @@ def open_job(
     settings = {"data_sha256": sha256, "seed": options.seed, "precision": precision, "fold": options.fold}
     settings = json.loads(json.dumps(settings))  # as it is read back
     refuse_unlike(out, {"preset": to_json(preset), **settings})
-    nameable(out)
     writable(out)
     environment = fingerprint(devices)
-    part = (
-        ending.heartbeat is not None and options.coordinator is None
-    )  # of the machine, which the pipeline has divided
+    part = ending.heartbeat is not None and options.coordinator is None  # of a machine that the pipeline divided
     with locked(out / ".lock") if alone and leads() else nullcontext():
         if leads():
             notes = {"fingerprint": environment}

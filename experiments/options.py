@@ -99,8 +99,9 @@ def start_jax(options: Options) -> None:
         from experiments.together import join
 
         join(options.coordinator, options.processes, options.process_id)
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    if options.compilation_cache and not home.startswith("~"):  # of an account without a home
+    home = os.path.normpath(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    # An account may have no home, JAX takes UTF-8 only, and a relative path is invalid by the XDG specification.
+    if options.compilation_cache and home.startswith("/") and home.isprintable():
         use_cache(Path(home, "jaxnets", "xla"))
 
 

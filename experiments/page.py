@@ -21,7 +21,7 @@ def write_page(path: Path, template: str, **content: Any) -> None:
     environment.filters |= {"percent": percent, "seconds": seconds, "count": "{:,}".format}
     text = environment.get_template(template).render(**content)
     with atomic_file(path) as draft:
-        draft.write_text(text, encoding="utf-8")
+        draft.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def percent(value: float | None, digits: int = 2) -> str:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from jaxnets.errors import InputError
 
+NAME = 230
+"""Maximum length of a file's name: 255 bytes, less what `temporary_sibling` adds to it."""
+
 
 def writable(folder: Path) -> None:
     """Makes the folder where it is missing; InputError, before any work is done, if nothing can be written there."""
@@ -18,17 +21,11 @@ def writable(folder: Path) -> None:
         raise InputError(folder, f"cannot be written ({error.strerror})", "give another folder") from error
 
 
-def nameable(folder: Path) -> None:
-    """InputError where the folder's whole name is not UTF-8: orbax could write nothing below it."""
-    try:
-        str(folder.absolute()).encode()
-    except UnicodeEncodeError as error:
-        raise InputError(folder, "has a name that is not UTF-8", "give another --out") from error
-
-
 def writable_file(path: Path) -> None:
     """InputError, before any work is done, if no file can be written at `path`, or if a pipe, a device or a link is
     there, which the file would replace. Nothing is made, not even its folder."""
+    if len(os.fsencode(path.name)) > NAME:
+        raise InputError(path, f"has a name of more than {NAME} bytes", "give a shorter name")
     if path.is_dir():
         raise InputError(path, "is a folder", "give the name of a file")
     if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):

@@ -43,7 +43,7 @@ def join(coordinator: str | None, processes: int | None, process_id: int | None)
         problem = f"the processes did not find each other ({' '.join(str(error).split())[:100]})"
         raise InputError("--coordinator", problem, "start all of them, with the same address") from error
     if jax.process_index() > 0:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
+        sys.stdout = open(os.devnull, "w", errors="backslashreplace")  # noqa: SIM115 - for as long as the process lives
 
 
 def is_loopback(coordinator: str | None) -> bool:

@@ -117,7 +117,7 @@ def draw_disagreement(path: Path, names: list[str], counts: np.ndarray) -> None:
         color = "white" if count > 0.6 * counts.max() else "black"
         weight = "bold" if row == column else "normal"
         axes.text(column, row, f"{count}", ha="center", va="center", fontsize=8, color=color, weight=weight)
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
-    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8, parse_math=False)
+    axes.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
     axes.set_title("Images answered differently;\non the diagonal, errors", fontsize=10)
     save(figure, path)

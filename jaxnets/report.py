@@ -37,7 +37,7 @@ def shade(axes: Axes, names: list[str], probabilities: np.ndarray) -> None:
             color = "white" if value > 0.5 else "black"
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=color)
     axes.set(xlabel="class", xticks=range(probabilities.shape[1]))
-    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
     axes.set_title("each network's probabilities, averaged over the views", fontsize=10)
 
 

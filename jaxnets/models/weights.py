@@ -1,6 +1,7 @@
 """A trained network's weights as one file of plain arrays, which NumPy reads without anything else."""
 
 import hashlib
+import io
 import json
 import zipfile
 from pathlib import Path
@@ -69,7 +70,8 @@ def refuse_changed(folder: Path, *names: str) -> None:
 
 def kind(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and type of an array, from its header."""
-    with archive.open(member) as stream:
+    with archive.open(member) as file:
+        stream = io.BytesIO(file.read(1 << 14))  # NumPy would read as long a header as is claimed
         read = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
         shape, _, dtype = read(stream)
     return shape, dtype

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnets.errors import InputError
-from jaxnets.readers.bounded import inflate, read_bytes
+from jaxnets.readers.bounded import LIMIT, inflate, read_bytes
 from jaxnets.readers.idx import decode_any_idx
 from jaxnets.readers.mnist import find
 from jaxnets.readers.npz import read_npz
@@ -17,8 +17,6 @@ IDX_FILES = {
     "x_test": "t10k-images-idx3-ubyte",
     "y_test": "t10k-labels-idx1-ubyte",
 }
-IDX_LIMIT = 1 << 29
-"""Bytes of an idx file, unpacked."""
 CLASSES = 1000
 """At most: ImageNet has as many, and a number of its own for each image would be split and trained on for ever."""
 LAYOUT = "store (N, H, W) or (N, H, W, C) with H and W at least 8 and C 1 or 3"
@@ -40,13 +38,14 @@ def read_arrays(path: Path) -> Arrays:
 def read_folder(folder: Path) -> Arrays:
     """Those of four idx files under MNIST's names, each raw or with .gz, as Fashion-MNIST and KMNIST have them; the
     last one may be missing."""
-    found, places, fix = {}, {}, "put the original in its place"
+    found, places, room, fix = {}, {}, LIMIT, "put the original in its place"
     for name, file in IDX_FILES.items():
         path = find(folder, file)
         if path is not None:
-            content = inflate(read_bytes(path, limit=IDX_LIMIT), limit=IDX_LIMIT, place=path, fix=fix)
+            content = inflate(read_bytes(path, limit=room), limit=room, place=path, fix=fix)
             found[name] = decode_any_idx(content, 3 if name.startswith("x") else 1, place=path, fix=fix)
             places[name] = str(path)
+            room -= found[name].nbytes
         elif name in NEEDED:
             raise InputError(folder, f"has no {file}, raw or .gz", "put the idx files there, under MNIST's names")
     return checked(found, places)
@@ -81,8 +80,8 @@ def as_images(array: np.ndarray, place: str) -> np.ndarray:
         raise InputError(place, f"has shape {array.shape}", LAYOUT)
     if len(images) == 0:
         raise InputError(place, "has no images", "store at least one")
-    wrong = ((images < 0) | (images > 255)).any(axis=(1, 2, 3))
-    if wrong.any():
+    if images.min() < 0 or images.max() > 255:
+        wrong = (images.min(axis=(1, 2, 3)) < 0) | (images.max(axis=(1, 2, 3)) > 255)
         row = int(np.argmax(wrong))
         problem = f"row {row} has values from {images[row].min()} to {images[row].max()}, not in 0..255"
         raise InputError(place, problem, "bring them to 0..255")
@@ -103,7 +102,7 @@ def as_labels(array: np.ndarray, rows: int, place: str) -> np.ndarray:
 
 def check_classes(labels: np.ndarray, place: str) -> None:
     """Two to a thousand classes, numbered without a gap, each with two rows: one to train on, one to validate on."""
-    classes, counts = np.unique(labels, return_counts=True)
+    classes = np.unique(labels)
     if len(classes) > CLASSES:
         raise InputError(place, f"has {len(classes):,} classes", f"store at most {CLASSES:,}; are these row numbers?")
     gaps = np.flatnonzero(classes != np.arange(len(classes)))
@@ -113,8 +112,15 @@ def check_classes(labels: np.ndarray, place: str) -> None:
         )
     if len(classes) < 2:
         raise InputError(place, "has a single class", "store at least two classes")
+    check_counts(labels, place)
+
+
+def check_counts(labels: np.ndarray, place: str) -> None:
+    """Raises InputError if a class has a single row: it could not be split."""
+    classes, counts = np.unique(labels, return_counts=True)
     if counts.min() < 2:
-        raise InputError(place, f"has a single row of class {np.argmin(counts)}", "store at least two rows a class")
+        problem = f"has a single row of class {classes[np.argmin(counts)]}"
+        raise InputError(place, problem, "store at least two rows per class")
 
 
 def read_bundled_digits() -> tuple[np.ndarray, np.ndarray]:

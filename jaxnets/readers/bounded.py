@@ -1,5 +1,6 @@
 """Bytes from elsewhere: regular files only, and nothing inflated beyond what was asked for."""
 
+import io
 import stat
 import struct
 import zipfile
@@ -11,6 +12,10 @@ from typing import BinaryIO
 
 from jaxnets.errors import InputError
 
+LIMIT = 700_000_000
+"""Maximum bytes of all arrays of a data set, unpacked: EMNIST ByClass has 640 MB. A small file may unpack to any size,
+and is refused within 1 GB of memory."""
+PIECE = 1 << 12  # unpacks to at most 4 MB
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 GZIP_ROOM = 1 << 16  # incompressible bytes grow by so much, at the sizes met here
 ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OSError)
@@ -54,18 +59,20 @@ def inflate(content: bytes, *, limit: int, place: object, fix: str) -> bytes:
     """
     if not content.startswith(b"\x1f\x8b"):
         return content
-    stream = zlib.decompressobj(wbits=31)
+    stream, rest, inflated = zlib.decompressobj(wbits=31), memoryview(content), io.BytesIO()
     try:
-        inflated = stream.decompress(content, limit + 1)
+        while rest and not stream.eof:  # in pieces, as zlib holds its output twice when it joins it
+            inflated.write(stream.decompress(rest[:PIECE], limit + 1 - inflated.tell()))
+            rest = rest[PIECE:]
+            if inflated.tell() > limit:
+                raise InputError(place, f"inflates to more than {limit:,} bytes", fix)
     except zlib.error as error:
         raise InputError(place, "is a damaged gzip file", fix) from error
-    if len(inflated) > limit:
-        raise InputError(place, f"inflates to more than {limit:,} bytes", fix)
     if not stream.eof:
         raise InputError(place, "is a gzip file cut short", fix)
-    if stream.unused_data:
+    if stream.unused_data or rest:
         raise InputError(place, "has bytes after the end of the gzip stream", fix)
-    return inflated
+    return inflated.getvalue()
 
 
 @contextmanager

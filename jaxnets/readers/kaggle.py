@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxnets.errors import InputError
 from jaxnets.files import atomic_file
+from jaxnets.readers.arrays import check_counts
 from jaxnets.readers.bounded import inflate, open_zip, read_bytes, read_member
 from jaxnets.readers.csv_text import AGAIN, clean_text
 from jaxnets.readers.npz import read_npz
@@ -77,6 +78,7 @@ def decode(files: list[Path], contents: list[bytes]) -> Arrays:
         pairs = zip(contents, places, strict=True)
         texts = [inflate(content, limit=LIMIT, place=place, fix=AGAIN) for content, place in pairs]
     x_train, y_train = decode_train(texts[0], places[0])
+    check_counts(y_train, places[0])
     return x_train, y_train, decode_test(texts[1], places[1])
 
 
@@ -103,7 +105,7 @@ def digest(arrays: Arrays) -> bytes:
     total = hashlib.sha256()
     for array in arrays:
         total.update(f"{array.dtype} {array.shape}\n".encode())
-        total.update(array.tobytes())
+        total.update(np.ascontiguousarray(array).data)
     return total.digest()
 
 

@@ -1,19 +1,22 @@
 """NumPy's .npz archives, read without pickle and without believing what a header says before it is checked."""
 
+import io
 import math
+import shutil
 import tokenize
 import warnings
 import zipfile
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
 
 from jaxnets.errors import InputError
-from jaxnets.readers.bounded import COMPRESSIONS, open_file, open_zip
+from jaxnets.readers.bounded import COMPRESSIONS, LIMIT, open_file, open_zip
 
-LIMIT = 1 << 31
+HEADER = 1 << 14
+"""Maximum bytes of an array's header. NumPy would read as many as are claimed."""
 AGAIN = "write it again with numpy.savez"
 
 
@@ -28,7 +31,7 @@ def read_npz(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Those of the arrays `names` that `path` holds; other members are not read.
 
     InputError for a damaged archive, for members in folders, for object arrays, for headers that do not fit the size
-    of their member, and for more than 2 GiB in all.
+    of their member, and for more than LIMIT bytes in all.
     """
     with open_file(path) as file, open_zip(file, path) as archive:
         if odd := [name for name in archive.namelist() if "/" in name or "\\" in name]:
@@ -36,7 +39,8 @@ def read_npz(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
         members = {name: f"{name}.npy" for name in names if f"{name}.npy" in archive.namelist()}
         sizes = [archive.getinfo(member).file_size for member in members.values()]
         if sum(sizes) > LIMIT:
-            raise InputError(path, f"takes {sum(sizes):,} bytes in memory, more than {LIMIT:,}", "use fewer images")
+            problem = f"takes {sum(sizes):,} bytes in memory, more than {LIMIT:,}"
+            raise InputError(path, problem, "store uint8, or fewer images")
         return {name: read_array(archive, member, f"{path}/{name}") for name, member in members.items()}
 
 
@@ -45,9 +49,11 @@ def read_array(archive: zipfile.ZipFile, member: str, place: str) -> np.ndarray:
     if info.compress_type not in COMPRESSIONS:
         raise InputError(place, "is compressed in an unknown way", AGAIN)
     with archive.open(info) as stream:
-        header = read_header(cast(BinaryIO, stream), info.file_size, place)
-        content = stream.read()  # to the end, so that the check sum is compared
-    values = np.frombuffer(content, header.dtype)
+        header = read_header(io.BytesIO(stream.read(HEADER)), info.file_size, place)
+    with archive.open(info) as stream:
+        stream.read(info.file_size - header.num_bytes)
+        shutil.copyfileobj(stream, content := io.BytesIO())  # in pieces, as read() would hold it twice
+    values = np.frombuffer(content.getvalue(), header.dtype)
     return values.reshape(header.shape, order="F" if header.fortran else "C")
 
 

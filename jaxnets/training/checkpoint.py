@@ -120,18 +120,31 @@ def refuse_others(path: Path, saved: dict[str, str], wanted: dict[str, str]) -> 
 
 def write(folder: Path, items: dict[str, Any]) -> None:
     """An item a folder: where orbax's composite checkpoint fails, its threads go on waiting for minutes."""
-    with one_line(), open_orbax() as checkpointer:
+    with one_line(), short_path(folder) as path, open_orbax() as checkpointer:
         for name, tree in items.items():
-            checkpointer.save((folder / name).absolute(), args=ocp.args.StandardSave(tree))
+            checkpointer.save(path / name, args=ocp.args.StandardSave(tree))
 
 
 def read(folder: Path, like: dict[str, Any]) -> dict[str, Any]:
     shapes = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
-    with one_line(), open_orbax() as checkpointer:
-        restore = lambda name, tree: checkpointer.restore(
-            (folder / name).absolute(), args=ocp.args.StandardRestore(tree)
-        )
+    with one_line(), short_path(folder) as path, open_orbax() as checkpointer:
+        restore = lambda name, tree: checkpointer.restore(path / name, args=ocp.args.StandardRestore(tree))
         return {name: restore(name, tree) for name, tree in shapes.items()}
+
+
+@contextmanager
+def short_path(folder: Path) -> Iterator[Path]:
+    """Yields an absolute path to `folder` without the names of the directories above it.
+
+    Orbax and TensorStore misread some names: a backslash separates directories, `[` begins a glob pattern, `gs:` is a
+    URL scheme, and a name that is not UTF-8 cannot be passed at all.
+    """
+    parent = os.open(folder.parent, os.O_RDONLY)
+    try:
+        link = Path(f"/proc/self/fd/{parent}")
+        yield (link if link.exists() else folder.parent.absolute()) / folder.name
+    finally:
+        os.close(parent)
 
 
 def open_orbax() -> ocp.Checkpointer:

@@ -40,6 +40,22 @@ def test_ink_may_be_light_and_paper_transparent(centred, tmp_path):
     np.testing.assert_allclose(light.astype(int), drawn, atol=2)
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "I;16"])
+def test_every_mode_of_a_png_is_read_alike(centred, tmp_path, mode):
+    grey = np.where(np.kron(centred[0][7], np.ones((10, 10))) > 100, 0, 255).astype(np.uint8)
+    image = Image.fromarray(grey.astype(np.uint16) * 200 + 500 if mode == "I;16" else grey)
+    (image if image.mode == mode else image.convert(mode)).save(tmp_path / "mine.png")
+    np.testing.assert_array_equal(read_ink(tmp_path / "mine.png") > 0, grey == 0)
+
+
+def test_the_size_is_checked_before_anything_is_decoded(tmp_path, monkeypatch):
+    Image.new("L", (200, 300), 200).save(tmp_path / "mine.png")
+    monkeypatch.setattr(answer, "PIXELS", 200 * 300 - 1)
+    monkeypatch.setattr(Image.Image, "load", None)
+    with pytest.raises(InputError, match=r"\(200 x 300 pixels\)\. Fix: .* at most 59,999 pixels"):
+        read_ink(tmp_path / "mine.png")
+
+
 def test_the_answer_is_a_table_and_a_picture(centred, tmp_path, capsys):
     photo = photograph(centred[0][21], np.random.default_rng(1))
     Image.fromarray(photo).rotate(90, expand=True).save(tmp_path / "photo.jpg", exif=turned_back())
@@ -58,13 +74,27 @@ def test_networks_of_one_name_are_told_apart(centred, tmp_path, capsys):
     assert "other/wide_cnn" in table
 
 
+def test_names_are_shown_as_they_are(centred, tmp_path, monkeypatch, capsys):
+    network, picture, out = "a$^$b[bold]\udcff", "a[/b].png", "\n:smile:$^$\udcffé.png"
+    monkeypatch.chdir(tmp_path)
+    Path("a[").mkdir()
+    shutil.copytree(PRETRAINED / "wide_cnn", network)
+    Image.fromarray(photograph(centred[0][21], np.random.default_rng(1))).save(picture)
+    monkeypatch.setattr(sys, "argv", ["answer", "--picture", picture, "--runs", network, "--out", out])
+    sys.stdout.reconfigure(encoding="ascii")
+    run(main, AnswerOptions)
+    shown = capsys.readouterr().out
+    for text in (r"a$^$b[bold]\udcff", picture, r"\n:smile:$^$\udcff\xe9.png"):
+        assert text in shown
+
+
 def turned_back():
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn to the right makes it upright
     return exif
 
 
-@pytest.mark.parametrize(("content", "problem"), [(b"no picture", "is no picture"), (None, "there is no ink")])
+@pytest.mark.parametrize(("content", "problem"), [(b"no picture", "cannot be read"), (None, "there is no ink")])
 def test_what_shows_no_digit_is_refused_in_one_line(tmp_path, monkeypatch, capsys, content, problem):
     Image.new("L", (64, 64), 200).save(tmp_path / "mine.png")
     if content is not None:
@@ -94,7 +124,7 @@ def test_a_picture_whose_exif_is_damaged_is_refused(tmp_path):
     place_of_a_thumbnail[0x0201] = 1
     exif = place_of_a_thumbnail.tobytes().replace(b"\x02\x01\x00\x04", b"\x02\x01\x00\x02")  # text, no number
     Image.new("L", (64, 64), 200).save(tmp_path / "mine.jpg", exif=exif)
-    with pytest.raises(InputError, match=r"mine\.jpg: is no picture"):
+    with pytest.raises(InputError, match=r"mine\.jpg: cannot be read as an image"):
         read_ink(tmp_path / "mine.jpg")
 
 

@@ -20,13 +20,14 @@ from experiments.export import ExportOptions
 from experiments.figures import FigureOptions
 from experiments.job import chosen_preset, claim, open_job
 from experiments.models import ModelsOptions
-from experiments.options import Options, run
+from experiments.options import Options, run, start_jax
 from experiments.places import writable_file
 from experiments.speedrun import SpeedrunOptions
 from experiments.train import TrainOptions
 from jaxnets import recipes
 from jaxnets.config import to_json
 from jaxnets.errors import InputError
+from jaxnets.files import temporary_sibling
 from tests.experiments.processes import finish
 
 FOLDER = Path(experiments.__file__).parent
@@ -137,7 +138,6 @@ def test_an_unknown_preset_is_refused(refused, tmp_path):
         (train.main, TrainOptions, ["--student"], "holds no trained network"),
         (train.main, TrainOptions, ["--network-seed", "1"], "--network-seed: is 1. Fix: give 0, or more --seeds"),
         (train.main, TrainOptions, ["--student", "--seeds", "2", "--network-seed", "1"], "students are of --seed"),
-        (train.main, TrainOptions, ["--out", "sur\udcffr"], r"sur\udcffr: has a name that is not UTF-8"),
         (pipeline.main, pipeline.PipelineOptions, ["--out", "text.npz"], "cannot be written"),
     ],
 )
@@ -200,6 +200,21 @@ def test_a_pipe_or_a_link_is_not_replaced_by_a_file(tmp_path, make):
     with pytest.raises(InputError, match="out: is there and is no ordinary file"):
         writable_file(tmp_path / "out")
     writable_file(tmp_path / "target")
+
+
+def test_a_name_leaves_room_for_that_of_the_draft(tmp_path):
+    longest = tmp_path / ("é" * 115)
+    writable_file(longest)
+    temporary_sibling(longest).touch()
+    with pytest.raises(InputError, match="has a name of more than 230 bytes"):
+        writable_file(tmp_path / ("é" * 116))
+
+
+@pytest.mark.parametrize("home", ["relative", "~nobody/.cache", "/sur\udcffr", "gs://bucket"])
+def test_a_cache_that_jax_cannot_use_is_left_out(monkeypatch, home):
+    monkeypatch.setenv("XDG_CACHE_HOME", home)
+    monkeypatch.setattr(jax.config, "update", None)
+    start_jax(Options())
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])

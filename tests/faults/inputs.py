@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import pickle
+import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -109,6 +110,7 @@ CSV: Contents = {
     "a column twice": lambda: headed(["label", *PIXELS[:-1], "pixel5"]),
     "an extra column": lambda: headed(["ImageId", "label", *PIXELS]),
     "images of 14 x 14": lambda: headed(["label", *PIXELS[:196]]),
+    "a class of one row": lambda: b"".join(TRAIN.splitlines(keepends=True)[:12]),
     "two files joined": lambda: TRAIN + TRAIN,
     "semicolons": lambda: TRAIN.replace(b",", b";"),
     "tabs": lambda: TRAIN.replace(b",", b"\t"),
@@ -253,6 +255,7 @@ NPZ: Contents = {
     "a header that does not end": lambda: zipped(**{"x_train.npy": member((2,), b"ab").replace(b"(2,)", b"(2,(")}),
     "no header": lambda: zipped(**{"x_train.npy": b"text"}),
     "a member with a path": lambda: zipped(**{"../x_train.npy": member((2,), b"ab")}),
+    "a header bomb": lambda: zip_of("x_train.npy", b"\x93NUMPY\2\0" + struct.pack("<I", LARGE), b" ", LARGE),
     "a bomb": lambda: zip_of("x_train.npy", member((LARGE // 2**20 << 20,)), b"\0", LARGE),
 }
 HARMLESS_NPZ: Contents = {

@@ -2,7 +2,11 @@ import gzip
 import io
 import pickle
 import re
+import struct
+import tracemalloc
 import zipfile
+from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import pytest
@@ -151,6 +155,47 @@ def test_what_would_take_too_much_memory_is_refused_unread(path, refused, monkey
     path.write_bytes(archive(**{"x_train.npy": claiming((10**6,), bytes(10**6))}))
     monkeypatch.setattr(zipfile.ZipFile, "open", None)
     refused([str(path), "more than 1,000,000"], read_npz, path, ("x_train",))
+
+
+def save_idx(path, *, pack=lambda content: content, **arrays):
+    path.mkdir()
+    for name, array in arrays.items():
+        (path / IDX_FILES[name]).write_bytes(pack(encode_idx(array)))
+
+
+def save_long_header(path, *, x_train, **rest):
+    start = b"\x93NUMPY\2\0" + struct.pack("<I", x_train.nbytes)
+    names = {"x_train.npy": start + b" " * x_train.nbytes, "y_train.npy": b"", "x_test.npy": b""}
+    path.write_bytes(archive(**names))
+
+
+FORMS = {
+    "npz": np.savez,
+    "compressed npz": np.savez_compressed,
+    "idx": save_idx,
+    "gzipped idx": partial(save_idx, pack=partial(gzip.compress, compresslevel=1)),
+    "long header": save_long_header,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_memory_holds_images_once(tmp_path, monkeypatch, form):
+    monkeypatch.setattr("jaxnets.readers.arrays.LIMIT", 17_000_000)
+    images, labels = np.zeros((10_000, 40, 40), np.uint8), np.arange(10_000, dtype=np.uint8) % 2
+    path = tmp_path / ("mine" if "idx" in form else "mine.npz")
+    FORMS[form](path, x_train=images, y_train=labels, x_test=images[:1])
+    tracemalloc.start()
+    with nullcontext() if form != "long header" else pytest.raises(InputError):
+        load(str(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * images.nbytes
+
+
+def test_the_limit_is_of_all_idx_files(folder, monkeypatch):
+    monkeypatch.setattr("jaxnets.readers.arrays.LIMIT", 1000)
+    with pytest.raises(InputError, match=f"t10k-images.* is larger than {1000 - 8 * 9 * 10 - 8} bytes"):
+        load(str(folder))
 
 
 def test_missing_file(path, refused):

@@ -75,6 +75,8 @@ def test_inflating_stops_one_byte_after_the_limit(monkeypatch):
     asked = []
 
     class Stream:
+        eof = False
+
         def decompress(self, content, limit):
             asked.append(limit)
             return content

@@ -76,6 +76,15 @@ def test_one_item_alone_is_restored(folder):
     jax.tree.map(np.testing.assert_array_equal, saved.items, {"one": tree(2)["one"]})
 
 
+def test_a_folder_may_have_any_name(tmp_path):
+    odd = "".join(map(chr, range(1, 128))).replace("/", "") + "[a]*?\udcff"
+    folder = tmp_path / odd / "gs:" / "state"
+    save(folder, 1, tree(1), FACTS)
+    assert_holds(folder, 1)
+    assert [path.name for path in tmp_path.iterdir()] == [odd]
+    assert sorted(path.name for path in folder.iterdir()) == ["1"]
+
+
 def refused(call, *arguments):
     """-> whether the call was refused in the words for a disk that does not take it."""
     try:
