@@ -1,72 +1,15 @@
-"""What two families share: a convolution, convolution with batch norm, squeeze-and-excitation, pooling, the head."""
+"""Layers that several families share: convolution, convolution with batch norm, pooling, the head."""
 
-import itertools
-import math
-from functools import partial, reduce
+from functools import reduce
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxnets.models.conv import convolve
+
 he_normal = nnx.initializers.he_normal()
-
-
-SMALL = 2**16
-"""Bytes of columns an image, in float32, up to which a CPU convolves by one matrix product; twice as many where only
-gradients do. With more, a batch of 64 needs over 32 MB of temporary memory: glibc maps that anew at every step, and a
-ResNet's step took 36 ms instead of 16."""
-
-
-def convolve(x: jax.Array, kernel: jax.Array, *, stride: int = 1, padding: str = "SAME") -> jax.Array:
-    """x (B, H, W, C), kernel (k, k, C, D) -> (B, H', W', D), for `padding` "SAME" or "VALID".
-
-    XLA's convolution, but for what it does slowly: a 1 x 1 kernel, backwards three times slower on two cores than a
-    matrix product, and small maps on a CPU. experiments/PERFORMANCE.md has the measurements.
-    """
-    size = kernel.shape[0]
-    if size == 1:
-        return x[:, ::stride, ::stride] @ kernel[0, 0]
-    # Rows and columns of zeros around the map; as many before it whether it is even or odd, whatever the stride.
-    border = ((size - 1) // 2, size // 2) if padding == "SAME" else (0, 0)
-    extents = [(extent + sum(border) - size) // stride + 1 for extent in x.shape[1:3]]
-    width = 4 * math.prod(extents) * kernel[..., 0].size
-    if jax.default_backend() != "cpu" or width > (SMALL if size == 3 else 2 * SMALL):
-        return convolve_by_xla(x, kernel, stride, border)
-    if padding == "SAME" and width <= (SMALL if size == 3 else SMALL // 2):
-        return convolve_by_columns(x, kernel, stride, border)
-    return convolve_by_both(x, kernel, stride, border)
-
-
-def convolve_by_xla(x: jax.Array, kernel: jax.Array, stride: int, border: tuple[int, int]) -> jax.Array:
-    numbers = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), (border, border), dimension_numbers=numbers)
-
-
-def convolve_by_columns(x: jax.Array, kernel: jax.Array, stride: int, border: tuple[int, int]) -> jax.Array:
-    padded = jnp.pad(x, ((0, 0), border, border, (0, 0)))
-    return columns(padded, kernel.shape[0], stride) @ kernel.reshape(-1, kernel.shape[-1])
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def convolve_by_both(x: jax.Array, kernel: jax.Array, stride: int, border: tuple[int, int]) -> jax.Array:
-    """XLA's convolution where only the answer is wanted, and columns where gradients are: the input's gradient of a
-    valid 5 x 5 kernel on 8 x 8 x 32 takes XLA 21 ms a batch of 64 on two cores, and 2 as columns; forwards it is the
-    quicker one, and for valid 3 x 3 kernels too (deep_cnn answers 128 images in 5 ms instead of 7 to 10). A rule for
-    tangents, not for cotangents, leaves both modes of differentiation open."""
-    return convolve_by_xla(x, kernel, stride, border)
-
-
-@convolve_by_both.defjvp
-def convolve_by_both_jvp(stride: int, border: tuple[int, int], primals: Any, tangents: Any) -> Any:
-    return jax.jvp(lambda x, kernel: convolve_by_columns(x, kernel, stride, border), primals, tangents)
-
-
-def columns(x: jax.Array, size: int, stride: int) -> jax.Array:
-    """x (B, H, W, C) -> (B, H', W', size * size * C): beside each other what each place of a valid kernel sees."""
-    rows, width = ((extent - size) // stride * stride + 1 for extent in x.shape[1:3])
-    places = itertools.product(range(size), range(size))
-    return jnp.concatenate([x[:, i : i + rows : stride, j : j + width : stride] for i, j in places], axis=-1)
 
 
 class Conv(nnx.Module):

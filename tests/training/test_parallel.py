@@ -7,7 +7,7 @@ import pytest
 
 from jaxnets.devices import AXIS, choose_devices, replicate, share
 from jaxnets.errors import InputError
-from jaxnets.models import MODELS, blocks
+from jaxnets.models import MODELS, conv
 from jaxnets.runs import init_arrays
 from jaxnets.training import parallel
 from jaxnets.training.fit import Validation, fit
@@ -24,7 +24,7 @@ ORDER = batch_order(26, 8, seed=0, epoch=0)
 def plain_convolutions():
     """XLA's convolutions, which compile in two thirds of the time; tests/models holds the columns against them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "SMALL", 0)
+        patch.setattr(conv, "SMALL", 0)
         yield
 
 
