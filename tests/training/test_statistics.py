@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnets.models.blocks import convolve
+from jaxnets.models.conv import convolve
 from jaxnets.models.functional import split
 from jaxnets.runs import build, open_run
 from jaxnets.training.fit import Validation, fit
