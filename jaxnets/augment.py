@@ -38,14 +38,16 @@ def identity() -> Warp:
     return Warp(jnp.eye(2), jnp.zeros(2), jnp.zeros((NODES, NODES, 2)))
 
 
-def affine(*, degrees: jax.Array, zoom: jax.Array, stretch: jax.Array, shear_degrees: jax.Array) -> jax.Array:
+def affine(
+    *, degrees: jax.Array, zoom: jax.Array, shear_degrees: jax.Array, stretch: jax.Array | float = 0.0
+) -> jax.Array:
     """-> matrix (2, 2) that makes the image wider and lower by exp(stretch / 2), rotates it counter-clockwise, shears
     its columns and enlarges it by `zoom`."""
     angle, slant = jnp.deg2rad(degrees), jnp.tan(jnp.deg2rad(shear_degrees))
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     turn = jnp.array([[cos, sin], [-sin, cos]])
     shear = jnp.array([[jnp.ones_like(slant), jnp.zeros_like(slant)], [slant, jnp.ones_like(slant)]])
-    scale = jnp.exp(jnp.stack([stretch, -stretch]) / 2) / zoom
+    scale = jnp.exp(jnp.array([0.5, -0.5]) * stretch) / zoom
     return scale[:, None] * (turn @ shear)
 
 

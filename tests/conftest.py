@@ -1,3 +1,4 @@
+import signal
 import sys
 from pathlib import Path
 
@@ -29,6 +30,10 @@ def between_processes():
 
 
 sys.addaudithook(refuse_pickles)
+
+# A shell's background job ignores Ctrl-C, and nohup SIGHUP; so would the programs that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_configure(config):

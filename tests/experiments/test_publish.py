@@ -85,7 +85,7 @@ def test_jobs_of_other_settings_are_not_published_together(whole, tmp_path):
     for name in ("report.json", "job.json"):
         shutil.copy(whole / name, tmp_path)
     job = json.loads((tmp_path / "job.json").read_text())
-    job["preset"]["views"] += 1
+    job["preset"]["valid_fraction"] /= 2
     (tmp_path / "job.json").write_text(json.dumps(job))
     with pytest.raises(InputError, match="other settings"):
         publish.main(publish.PublishOptions(jobs=(whole, tmp_path), out=tmp_path / "out"))
