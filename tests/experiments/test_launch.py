@@ -60,9 +60,9 @@ def test_two_processes_train_the_network_that_one_does(start, on_two_devices, tm
 
 
 def test_a_lost_process_ends_all_and_fewer_go_on(start, on_two_devices, tmp_path):
-    losses = {signal.SIGKILL: "ended with signal SIGKILL", signal.SIGSTOP: "has not finished a step for 5 s"}
+    losses = {signal.SIGKILL: "ended with signal SIGKILL", signal.SIGSTOP: "has not finished a step for 10 s"}
     for epochs, (number, words) in enumerate(losses.items(), start=1):
-        process, workers = begun(start, tmp_path, epochs, "--stall", "5")
+        process, workers = begun(start, tmp_path, epochs, "--stall", "10")
         os.kill(workers[1], number)
         code, _, stderr = finish(process)
         assert code == 75
