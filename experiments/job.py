@@ -21,7 +21,7 @@ from experiments.places import writable
 from jaxnets import data, recipes
 from jaxnets.config import Preset, to_json
 from jaxnets.errors import InputError
-from jaxnets.files import read_json, write_json
+from jaxnets.files import read_json, remove_temporary, write_json
 from jaxnets.lock import locked
 from jaxnets.seal import sealed_folder
 
@@ -113,6 +113,9 @@ def open_job(
         if leads():
             notes = {"fingerprint": environment}
             claim(out, {"preset": same_for_all(preset)} | settings, notes, resume=options.resume)
+        if alone and leads():
+            for folder in (out, out / "predictions"):  # other processes may write to members/
+                remove_temporary(folder)
         why = f", as there is {'an' if accelerator else 'no'} accelerator" if options.preset == "auto" else ""
         where = f"{len(devices)} {devices[0].device_kind} device{'s' if len(devices) > 1 else ''}"
         if not part:  # else the pipeline has said it

@@ -21,7 +21,7 @@ from experiments.scratch_report import draw, judge, read_trained, write_scratch_
 from jaxnets import data
 from jaxnets.config import to_json
 from jaxnets.errors import DivergedError, InputError
-from jaxnets.files import remove, write_json
+from jaxnets.files import remove, remove_temporary, write_json
 from jaxnets.fingerprint import fingerprint
 from jaxnets.lock import locked
 from jaxnets.seal import own_sum, sealed_folder
@@ -104,7 +104,9 @@ def train_seed(
     folder, unfinished = out / f"seed-{seed}", out / f".seed-{seed}.unfinished"
     made_from = origin | {"seed": seed}
     if folder.is_dir():
-        return check_origin(folder, made_from)
+        check_origin(folder, made_from)
+        remove(unfinished)
+        return
     last, history = resume(unfinished, made_from)
     saved = history[-1]["seconds"] if history else 0.0
     begin = time.perf_counter() - saved
@@ -197,6 +199,7 @@ def main(options: ScratchOptions) -> None:
     environment = fingerprint()
     with locked(out / ".lock"):
         claim(out, origin, {"fingerprint": environment})
+        remove_temporary(out)
         seeds = options.seeds
         while (out / f"seed-{seeds}").is_dir():  # an earlier start trained more: the report forgets none
             seeds += 1

@@ -93,9 +93,9 @@ def temporary_sibling(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
 
 
-def remove_temporary(folder: Path) -> None:
-    """Removes every temporary file and folder below `folder`, whatever its age: nobody else may write there."""
-    for leftover in list(folder.rglob(".*.tmp")):
+def remove_temporary(folder: Path, pattern: str = ".*.tmp") -> None:
+    """Removes all temporary files and folders in `folder`, whatever their age: nobody else may write there."""
+    for leftover in list(folder.glob(pattern)):
         remove(leftover)
 
 

@@ -35,7 +35,7 @@ def sealed_folder(path: Path, made_from: Mapping[str, Any]) -> Iterator[Path]:
 def seal(folder: Path, made_from: Mapping[str, Any]) -> None:
     """Seals a folder to which nobody else writes. Temporary files are removed before its files are listed: what is
     listed must stay."""
-    remove_temporary(folder)
+    remove_temporary(folder, "**/.*.tmp")
     content = {"version": VERSION, "made_from": made_from, "files": hash_files(folder)}
     with atomic_file(folder / FILE) as draft:
         draft.write_text(json.dumps(content | {"sha256": own_sum(content)}, indent=1) + "\n")

@@ -42,6 +42,8 @@ def test_the_submission_is_the_ensembles_answer(whole):
 def test_a_second_start_changes_nothing(start, whole, tmp_path):
     out = shutil.copytree(whole, tmp_path / "again")
     before = files(out)
+    for leftover in (".report.json.1.0123abcd.tmp", "predictions/.senet-0.1.0123abcd.tmp"):
+        (out / leftover).touch()
     code, stdout, stderr = finish(start(*PIPELINE, out))
     assert (code, stderr) == (0, "")
     assert "epoch" not in stdout

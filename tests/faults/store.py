@@ -100,8 +100,8 @@ def kill() -> None:
 
 
 class Work(NamedTuple):
-    """What is interrupted: prepare(folder) -> store; start(store) -> what to call then; wrong(store, whether the call
-    returned) -> what is wrong after a restart, empty if nothing is. An error may end it in one of `ends`."""
+    """What is interrupted. prepare(folder) -> store; start(store, begin) does the work and calls begin() first, and an
+    error ends it in one of `ends`; wrong(store, whether start returned) -> what a restart finds wrong, or nothing."""
 
     prepare: Callable[[Path], Path]
     start: Callable[[Path, Callable[[], list[int]]], None]
