@@ -148,9 +148,9 @@ def every_call(
 ) -> Iterator[Trial]:
     """A fault at every call of the operating system from Python, or at so many of them, evenly spaced."""
     calls = outcome(work, work.prepare(folder / "whole"), sys.maxsize, fault).calls
-    for place in np.linspace(1, calls, min(trials, calls)).round().astype(int):
+    for place in np.linspace(1, calls, min(trials, calls)).round().astype(int).tolist():
         store = work.prepare(folder / str(place))
-        ended = outcome(work, store, int(place), fault)
+        ended = outcome(work, store, place, fault)
         failure = ended.failure or work.wrong(store, ended.done)
         yield Trial(ended.calls >= place, f"call {place} of {calls}: {failure}" if failure else "")
 
