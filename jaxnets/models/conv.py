@@ -9,9 +9,11 @@ measured to be fastest for its shapes, precision and platform.
 | CPU, other | 3 x 3, SAME, columns up to SMALL | columns | columns | columns |
 | CPU, other | 5 x 5, SAME, columns up to SMALL / 2 | columns | columns | columns |
 | CPU, other | otherwise, columns up to SMALL (5 x 5: twice) | xla | columns | columns |
-| CPU, other | larger | xla | xla | xla |
+| CPU, other | larger | xla | xla | padded if VALID, else xla |
+| CPU, other | larger, output smaller than the kernel | xla | flipped | the same |
 | all | 1 x 1 | matrix product | matrix product | matrix product |
 
+On a CPU the output for a map smaller than the kernel is "padded", or "columns" if its gradients are (see `is_small`).
 A strategy is linear in the input and in the kernel; its gradients are its transposes, unless the table names another
 strategy. experiments/PERFORMANCE.md has the measurements.
 """
@@ -64,13 +66,20 @@ def choose(platform: str, x: Any, kernel: Any, stride: int, border: Border) -> P
     size, _, channels, _ = kernel.shape
     if platform != "cpu":
         return Plan("xla", "xla", "xla")
+    small = is_small(x, kernel)
     if x.dtype == jnp.bfloat16:
-        return Plan("xla", "columns", "columns") if stride > 1 else Plan("xla", "flipped", "padded")
-    pixels = math.prod((extent + sum(border) - size) // stride + 1 for extent in x.shape[1:3])
-    width = 4 * pixels * size * size * channels
+        output = "padded" if small else "xla"
+        return Plan(output, "columns", "columns") if stride > 1 else Plan(output, "flipped", "padded")
+    extents = [(extent + sum(border) - size) // stride + 1 for extent in x.shape[1:3]]
+    width = 4 * math.prod(extents) * size * size * channels
     if width > (SMALL if size == 3 else 2 * SMALL):
-        return Plan("xla", "xla", "xla")
-    if sum(border) and width <= (SMALL if size == 3 else SMALL // 2):
+        shrunk = stride == 1 and math.prod(extents) < size * size
+        return Plan(
+            output="padded" if small else "xla",
+            input_gradient="flipped" if shrunk else "xla",
+            weight_gradient="xla" if any(border) else "padded",
+        )
+    if small or (any(border) and width <= (SMALL if size == 3 else SMALL // 2)):
         return Plan("columns", "columns", "columns")
     return Plan("xla", "columns", "columns")
 
@@ -108,7 +117,16 @@ def by_flipping(gradient: jax.Array, kernel: jax.Array, border: Border) -> jax.A
     """
     flipped = jax.lax.optimization_barrier(kernel[::-1, ::-1].swapaxes(2, 3))
     before, after = (kernel.shape[0] - 1 - zeros for zeros in border)
-    return by_xla(gradient, flipped, 1, (before, after))
+    strategy = by_padding if is_small(gradient, kernel) else by_xla
+    return strategy(gradient, flipped, 1, (before, after))
+
+
+def is_small(x: Any, kernel: Any) -> bool:
+    """True if XLA would exchange x and the kernel, as the kernel covers more than the map without its border.
+
+    Such a convolution ran at 9 instead of 500 GFLOP/s on two cores.
+    """
+    return math.prod(x.shape[1:3]) < math.prod(kernel.shape[:2])
 
 
 FORWARD: dict[str, Strategy] = {"xla": by_xla, "padded": by_padding, "columns": by_columns}

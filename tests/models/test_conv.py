@@ -68,6 +68,7 @@ def test_shard_map_differentiates_a_convolution():
 @pytest.mark.parametrize(
     ("platform", "dtype", "size", "stride", "border", "plan"),
     [
+        # Maps of 14 x 14 x 8.
         ("gpu", "bfloat16", 3, 1, (1, 1), Plan("xla", "xla", "xla")),
         ("cpu", "bfloat16", 3, 1, (1, 1), Plan("xla", "flipped", "padded")),
         ("cpu", "bfloat16", 3, 2, (1, 1), Plan("xla", "columns", "columns")),
@@ -75,8 +76,18 @@ def test_shard_map_differentiates_a_convolution():
         ("cpu", "float32", 3, 1, (1, 1), Plan("columns", "columns", "columns")),
         ("cpu", "float32", 3, 1, (0, 0), Plan("xla", "columns", "columns")),
         ("cpu", "float32", 5, 1, (2, 2), Plan("xla", "xla", "xla")),
+        ("cpu", "float32", 7, 1, (0, 0), Plan("xla", "columns", "columns")),
     ],
 )
 def test_the_plan_follows_the_table(platform, dtype, size, stride, border, plan):
     x, kernel = jax.ShapeDtypeStruct((64, 14, 14, 8), dtype), jax.ShapeDtypeStruct((size, size, 8, 8), dtype)
     assert choose(platform, x, kernel, stride, border) == plan
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("channels", [8, 128])
+def test_no_map_smaller_than_its_kernel_meets_xla_unpadded(channels, dtype):
+    """XLA's CPU backend exchanges such a map with the kernel, and is fifty times slower."""
+    x, kernel = (jax.ShapeDtypeStruct(shape, dtype) for shape in ((64, 4, 4, channels), (5, 5, channels, 8)))
+    plan = choose("cpu", x, kernel, 1, (2, 2))
+    assert "xla" not in (plan.output, plan.input_gradient)
