@@ -47,13 +47,39 @@ MOMENTUM = 0.95
 """Of batch norm's running statistics: they follow within about 20 steps, in short trainings too."""
 
 
+class BatchNorm(nnx.BatchNorm):
+    """Ioffe and Szegedy 2015, over all axes but the last, as one scale and one offset per channel.
+
+    flax.nnx.BatchNorm rounds the running statistics and parameters to `dtype` before they are used; here everything
+    but the result is at least float32. One multiplication and addition take fewer passes over the map than its four.
+    """
+
+    def __call__(self, x: jax.Array) -> jax.Array:  # type: ignore[override]
+        assert self.scale is not None
+        assert self.bias is not None
+        exact = x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
+        mean, var = (self.mean[...], self.var[...]) if self.use_running_average else self.update_moments(exact)
+        scale = self.scale[...] * jax.lax.rsqrt(var + self.epsilon)
+        offset = self.bias[...] - mean * scale
+        scale, offset = (jnp.broadcast_to(vector.astype(exact.dtype), x.shape) for vector in (scale, offset))
+        return (exact * scale + offset).astype(self.dtype or x.dtype)
+
+    def update_moments(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """-> mean (C,), variance (C,) of the batch, on all devices; the running ones move towards them."""
+        axes = tuple(range(x.ndim - 1))
+        moments = jnp.stack([x.mean(axes), jnp.square(x).mean(axes)])
+        mean, square = moments if self.axis_name is None else jax.lax.pmean(moments, self.axis_name)
+        var = jnp.maximum(square - mean * mean, 0)
+        for running, value in ((self.mean, mean), (self.var, var)):
+            new = self.momentum * running[...] + (1 - self.momentum) * value.astype(running.dtype)
+            running[...] = jax.lax.stop_gradient(new)
+        return mean, var
+
+
 def batch_norm(
     channels: int, *, dtype: Any = None, param_dtype: Any = jnp.float32, axis_name: str | None = None, rngs: nnx.Rngs
-) -> nnx.BatchNorm:
-    """Ioffe and Szegedy 2015."""
-    return nnx.BatchNorm(
-        channels, momentum=MOMENTUM, dtype=dtype, param_dtype=param_dtype, axis_name=axis_name, rngs=rngs
-    )
+) -> BatchNorm:
+    return BatchNorm(channels, momentum=MOMENTUM, dtype=dtype, param_dtype=param_dtype, axis_name=axis_name, rngs=rngs)
 
 
 class ConvNorm(nnx.Module):

@@ -38,3 +38,26 @@ def test_batch_norm_follows_within_twenty_steps():
     for _ in range(20):
         norm(jnp.full((2, 4, 4, 2), 3.0))
     np.testing.assert_allclose(norm.mean[...], 3 * (1 - 0.95**20), rtol=1e-5)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_batch_norm_equals_flax(train, assert_same_in_float64):
+    def normalise(kind):
+        def call(x, scale, bias, mean, var):
+            norm = kind(3, use_running_average=not train, momentum=0.95, rngs=nnx.Rngs(0))
+            norm.scale, norm.bias = nnx.Param(scale), nnx.Param(bias)
+            norm.mean, norm.var = nnx.BatchStat(mean), nnx.BatchStat(var)
+            return jnp.concatenate([norm(x).ravel(), norm.mean[...], norm.var[...]])
+
+        return call
+
+    rng = np.random.default_rng(0)
+    arrays = rng.normal(size=(4, 5, 6, 3)), *rng.normal(size=(3, 3)), rng.uniform(0.5, 2, 3)
+    with jax.numpy_dtype_promotion("standard"):
+        assert_same_in_float64(normalise(blocks.BatchNorm), normalise(nnx.BatchNorm), *arrays)
+
+
+def test_batch_norm_uses_float32_statistics_in_bfloat16():
+    norm = blocks.BatchNorm(1, use_running_average=True, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    norm.mean[...] = jnp.full(1, 256.5)  # bfloat16 has 256 and 258
+    assert norm(jnp.full((1, 1, 1, 1), 256, jnp.bfloat16)).item() == pytest.approx(-0.5, rel=2**-8)
