@@ -33,7 +33,7 @@ ERRORS = ["errors", "errors_live_statistics", "errors_last"]
 class AblateOptions:
     family: str = "wide_cnn"
     """resnet, deep_cnn, wide_cnn, inception or senet."""
-    preset: Literal["smoke", "quick", "standard", "full"] = "quick"
+    preset: Literal["smoke", "quick", "standard", "competition"] = "quick"
     """Whose recipe is changed."""
     epochs: int | None = None
     """Of the recipe, if not the preset's."""

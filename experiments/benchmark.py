@@ -28,7 +28,7 @@ class BenchmarkOptions:
     """What to time."""
     families: tuple[str, ...] = ("resnet", "deep_cnn", "wide_cnn", "inception", "senet")
     """Which networks."""
-    preset: Literal["smoke", "quick", "full"] = "quick"
+    preset: Literal["smoke", "quick", "competition"] = "quick"
     """Whose sizes, batch and augmentation the networks have."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the computation; auto is the hardware's best."""

@@ -83,7 +83,8 @@ def describe(name: str, progress: "Progress") -> str:
     done = progress.finished + progress.step / progress.steps
     parts = [f"{name:<20} epoch {done:4.1f}/{progress.epochs}"]
     if progress.last:
-        parts.append(f"loss {progress.last['loss']:.3f}  valid {progress.last['valid_accuracy']:.2%}")
+        valid = progress.last.get("valid_accuracy")
+        parts.append(f"loss {progress.last['loss']:.3f}" + ("" if valid is None else f"  valid {valid:.2%}"))
     left = (progress.epochs - done) * progress.steps * progress.batch_size / progress.images_per_second
     parts.append(f"{progress.images_per_second:,.0f} images/s  {time_left(left)}")
     return "  ".join(parts)

@@ -27,6 +27,8 @@ def combine_members(job: Job, networks: list[Path], *, fit_weights: bool = False
     """Leaves ensemble/ with log_probs_valid.npz, log_probs_test.npz (N, K), summary.json and submission.csv, which is
     copied to the job's folder. If it was made of other predictions or weights, it is made anew."""
     folder = job.out / "ensemble"
+    if fit_weights and not len(job.valid_rows):
+        raise InputError("--fit-weights", f"preset {job.preset.name} holds out no rows to fit them on", "leave it out")
     origin = {
         "predictions": {network.name: identity(predictions(job, network)) for network in networks},
         "fitted_weights": fit_weights,

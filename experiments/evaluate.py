@@ -98,10 +98,11 @@ def report_of(
 
 
 def leave_report(out: Path, report: dict[str, Any], *material: Any) -> None:
-    """The page first: where report.json is current, so is the page."""
+    """The page first: where report.json is current, so is the page. There is none without a label to judge by."""
     from experiments.report import write_report
 
-    write_report(out, report, *material)
+    if report["valid_rows"] or report["ensemble"]["test_accuracy"] is not None:
+        write_report(out, report, *material)
     write_json(out / "report.json", report | {"sha256": own_sum(report)})
 
 
@@ -226,7 +227,8 @@ def conclude(report: dict[str, Any], *paths: Path) -> None:
     show(report)
     accuracy = report["ensemble"]["test_accuracy"]
     tests = "unknown: no labels" if accuracy is None else percent(accuracy)
-    result(f"test accuracy {tests}; {report['total_seconds']:.0f} s; {', '.join(map(str, paths))}")
+    left = ", ".join(str(path) for path in paths if path.is_file())
+    result(f"test accuracy {tests}; {report['total_seconds']:.0f} s; {left}")
 
 
 if __name__ == "__main__":

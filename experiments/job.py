@@ -92,7 +92,7 @@ def open_job(
 
     devices = choose_devices(options.devices)
     accelerator = devices[0].platform != "cpu"
-    preset = chosen_preset(options, "full" if accelerator else "quick")
+    preset = chosen_preset(options, "competition" if accelerator else "quick")
     precision = default_precision(devices) if options.precision == "auto" else options.precision
     fold = "" if options.fold is None else "-fold-{}-of-{}".format(*options.fold)
     out = options.out or Path("checkpoints") / f"{preset.name}-{digits.name}{fold}"
@@ -150,6 +150,9 @@ def chosen_preset(options: Options, default: str) -> Preset:
         preset = replace(preset, students=options.students)
     check_views(options.views)
     preset = replace(preset, views=options.views or preset.views)
+    if preset.students and preset.valid_fraction == 0 and options.fold is None:
+        problem = f"need a calibrated ensemble, and preset {preset.name} holds out no rows to calibrate it on"
+        raise InputError("--students", problem, "leave them out, or hold out a fold with --fold")
     return change_preset(preset, options.training, options.sizes)
 
 

@@ -1,7 +1,7 @@
 """Starts the processes of one job on this machine, and watches them: when one dies or stands still, all are ended, and
 a line says which and why. The same command, with fewer processes if need be, goes on from there.
 
-    python -m experiments.launch --processes 2 --devices-each 1 -- python -m experiments.pipeline --preset full
+    python -m experiments.launch --processes 2 --devices-each 1 -- python -m experiments.pipeline --preset competition
 """
 
 import os

@@ -14,7 +14,7 @@ from jaxnets.seal import check
 
 @dataclass(frozen=True, kw_only=True)
 class ModelsOptions:
-    preset: Literal["smoke", "quick", "standard", "full"] = "standard"
+    preset: Literal["smoke", "quick", "standard", "competition"] = "standard"
     """Whose sizes: those that come with the repository are of standard."""
 
 

@@ -39,8 +39,8 @@ class LogOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Options(LogOptions):
-    preset: Literal["auto", "smoke", "quick", "standard", "full"] = "auto"
-    """Which networks, and how long: auto is full with an accelerator and quick without."""
+    preset: Literal["auto", "smoke", "quick", "standard", "competition"] = "auto"
+    """Which networks, and how long: auto is competition with an accelerator and quick without."""
     data: str = "mnist"
     """mnist, kaggle, digits, or a path: an .npz with x_train, y_train, x_test and perhaps y_test, or a folder with four
     idx files under MNIST's names, such as Fashion-MNIST's."""

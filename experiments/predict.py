@@ -8,6 +8,7 @@ import numpy as np
 from experiments.console import percent, say
 from experiments.job import Job, compute, open_job
 from experiments.options import Options, run
+from experiments.scores import share_right
 from jaxnets.errors import InputError
 from jaxnets.seal import check, identity, is_made
 
@@ -19,7 +20,7 @@ def predict_member(job: Job, network: Path) -> None:
     if is_made(folder, origin):
         return
     from jaxnets.devices import local
-    from jaxnets.inference.ensemble import accuracy, combine
+    from jaxnets.inference.ensemble import combine
     from jaxnets.inference.tta import tta
     from jaxnets.runs import open_run
 
@@ -28,7 +29,7 @@ def predict_member(job: Job, network: Path) -> None:
         for name, log_probs in answers.items():
             np.savez(draft / f"{name}.npz", log_probs=log_probs)
     labels = job.valid_labels()
-    plain, views = accuracy(answers["valid"][0], labels), accuracy(combine(answers["valid"]), labels)
+    plain, views = share_right(answers["valid"][0], labels), share_right(combine(answers["valid"]), labels)
     say(f"{network.name:<20} predicted  valid {percent(plain)}, with {job.preset.views} views {percent(views)}")
 
 

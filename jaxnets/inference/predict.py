@@ -53,7 +53,7 @@ def make_predict(graphdef: nnx.GraphDef, devices: Devices, *, batch_size: int | 
         given = params, stats, view
         params, stats, view = given if is_replicated(given, devices) else replicate(given, devices)
         parts = []
-        for start in range(0, len(images), size):
+        for start in range(0, max(len(images), 1), size):
             part = images[start : start + size]
             padded = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), part.dtype)])
             seen = looked(padded.reshape(len(devices), -1, *part.shape[1:]), view)

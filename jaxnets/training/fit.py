@@ -44,7 +44,7 @@ class Progress(NamedTuple):
 
 
 class Validation(NamedTuple):
-    """images (N, H, W, C) uint8, labels (N,)."""
+    """images (N, H, W, C) uint8, labels (N,); N may be 0."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -78,8 +78,8 @@ def fit(
     identical: bool = False,
 ) -> bool:
     """Trains the network of `config` on `examples` (NumPy arrays); config.json, metrics.csv, state/ and best/ are left
-    in `folder`: the last state, and the averaged network of the epoch that had most validation rows right. Several
-    processes call it alike; the first one writes.
+    in `folder`: the last state, and the averaged network of the epoch that had most validation rows right, if there are
+    such rows. Several processes call it alike; the first one writes.
 
     A folder that holds some steps already is taken up from there, to the same bits where the fingerprint is the same;
     where it is not, a warning says so, or, if the bits must be `identical`, an InputError. `stopping()` is called after
@@ -126,7 +126,9 @@ def fit(
                     state = with_clean_statistics(state, parts, examples, local(devices), training.batch_size)
                 log_probs = predict(state.average["params"], state.average["stats"], valid.images)
                 finite(log_probs, "validation rows")
-                row = summarise(config, parts, point, accuracy(log_probs, valid.labels), compile_seconds)
+                row = summarise(config, parts, point, compile_seconds)
+                if len(valid.labels):
+                    row["valid_accuracy"] = accuracy(log_probs, valid.labels)
                 point = Point(state, [*point.history, row], {}, 0.0, point.made_by)
                 compile_seconds = 0.0
             if leads():
@@ -208,13 +210,12 @@ def whereabouts(config: RunConfig, parts: Assembly, epoch: int, step: int, metri
     )
 
 
-def summarise(config: RunConfig, parts: Assembly, point: Point, valid_accuracy: float, compile_seconds: float) -> Row:
+def summarise(config: RunConfig, parts: Assembly, point: Point, compile_seconds: float) -> Row:
     """The row of metrics.csv of the epoch whose steps `point` has all."""
     epoch, names = len(point.history) + 1, ("loss", "accuracy", "gradient_norm")
     return {
         "epoch": epoch,
         **{name: float(np.array(point.part[name], np.float32).mean()) for name in names},
-        "valid_accuracy": valid_accuracy,
         "learning_rate": float(parts.rate(epoch * parts.steps - 1)),
         "images_per_second": parts.steps * config.recipe.training.batch_size / point.seconds,
         "seconds": point.seconds,
@@ -227,8 +228,8 @@ def save(folder: Path, config: RunConfig, point: Point) -> None:
     state, history = point.state, point.history
     facts: dict[str, Any] = {"config": config.settings(), "fingerprints": point.made_by}
     facts |= {"history": history, "part": point.part, "seconds": point.seconds}
-    accuracies = [row["valid_accuracy"] for row in history]
-    if not point.part and accuracies[-1] > max(accuracies[:-1], default=-1.0):
+    accuracies = [row["valid_accuracy"] for row in history if "valid_accuracy" in row]
+    if not point.part and accuracies and accuracies[-1] > max(accuracies[:-1], default=-1.0):
         checkpoint.save(folder / "best", int(state.step), {"average": state.average}, facts, keep=1)
     items = {"average": state.average, "rest": state._replace(average={})}
     checkpoint.save(folder / "state", int(state.step), items, facts)
