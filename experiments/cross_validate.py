@@ -8,15 +8,15 @@ from typing import Literal
 
 import numpy as np
 
-from experiments.apart import is_quicker, train_apart
-from experiments.console import result, show_table
-from experiments.job import Job, check_families, open_job
-from experiments.options import Options, run
+from experiments.cli.console import result, show_table
+from experiments.cli.options import Options, run
+from experiments.cli.output_dir import Job, check_families, open_job
+from experiments.cluster.parallel_members import is_quicker, train_apart
 from experiments.predict import predict_member, predictions, read_log_probs
 from experiments.train import train_member
 from jaxnets import data
 from jaxnets.errors import InputError
-from jaxnets.seal import check, identity, is_made, sealed_folder
+from jaxnets.store.manifest import check, identity, is_made, sealed_folder
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from experiments.console import say
-from experiments.options import Options, run, start_jax
+from experiments.cli.console import say
+from experiments.cli.options import Options, run, start_jax
 from jaxnets.errors import InputError
-from jaxnets.files import read_json
+from jaxnets.store.atomic import read_json
 
 PREDICTIONS = 50
 """To time at the start."""
@@ -29,7 +29,7 @@ class DrawOptions:
 
 def about(names: list[str]) -> dict[str, Any]:
     """What the page says of the networks: their names and how good they are on MNIST's test images, plainly."""
-    from jaxnets.models.weights import PRETRAINED
+    from jaxnets.store.weights import PRETRAINED
 
     results = {name: read_json(PRETRAINED / name / "result.json") for name in [*names, "scratch"]}
     accuracy = lambda result: result["test_accuracy"] if "test_accuracy" in result else result["test_accuracy_mean"]

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from experiments.console import percent, result
-from experiments.job import Job, compute, open_job
-from experiments.options import Options, run
+from experiments.cli.console import percent, result
+from experiments.cli.options import Options, run
+from experiments.cli.output_dir import Job, compute, open_job
 from experiments.predict import predictions, read_log_probs, trained
-from experiments.scores import combine_views, summarise
-from jaxnets.data import write_submission
+from experiments.reporting.metrics import combine_views, summarise
+from jaxnets.data.submission import write_submission
 from jaxnets.errors import InputError
-from jaxnets.files import atomic_file, read_json, write_json
-from jaxnets.seal import check, identity, is_made
+from jaxnets.store.atomic import atomic_file, read_json, write_json
+from jaxnets.store.manifest import check, identity, is_made
 
 
 @dataclass(frozen=True, kw_only=True)

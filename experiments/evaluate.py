@@ -11,20 +11,20 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments.console import percent, result, say
+from experiments.cli.console import percent, result, say
+from experiments.cli.options import ScoreOptions, run, start_jax
+from experiments.cli.output_dir import Job, check_views, open_job
+from experiments.cli.paths import writable_file
+from experiments.cli.provenance import clocked, command, versions
 from experiments.ensemble import read_ensemble
-from experiments.failures import draw_failures, short_names
-from experiments.job import Job, check_views, open_job
-from experiments.options import ScoreOptions, run, start_jax
-from experiments.origin import clocked, command, versions
-from experiments.places import writable_file
 from experiments.predict import read_log_probs
-from experiments.scores import Answers, check_rows, describe_members, ensemble_tests, show, summarise
+from experiments.reporting.error_analysis import draw_failures, short_names
+from experiments.reporting.metrics import Answers, check_rows, describe_members, ensemble_tests, show, summarise
 from jaxnets import data
 from jaxnets.errors import InputError
-from jaxnets.files import read_json, write_json
-from jaxnets.rows import FILE, was_trained_on
-from jaxnets.seal import identity, own_sum
+from jaxnets.store.atomic import read_json, write_json
+from jaxnets.store.manifest import identity, own_sum
+from jaxnets.store.train_rows import FILE, was_trained_on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ def report_of(
 
 def leave_report(out: Path, report: dict[str, Any], *material: Any) -> None:
     """The page first: where report.json is current, so is the page. There is none without a label to judge by."""
-    from experiments.report import write_report
+    from experiments.reporting.report import write_report
 
     if report["valid_rows"] or report["ensemble"]["test_accuracy"] is not None:
         write_report(out, report, *material)
@@ -161,14 +161,14 @@ def how_it_began(begin: float, *, resumed: bool) -> dict[str, Any]:
 
 def named_runs(options: EvaluateOptions) -> list[Path]:
     """The folders that the command line names; InputError if there are none."""
-    from jaxnets.models.weights import PRETRAINED
+    from jaxnets.store.weights import PRETRAINED
 
     known = [path.parent.name for path in sorted(PRETRAINED.glob("*/config.json"))]
     families = known if options.pretrained == "all" else [options.pretrained] if options.pretrained else []
     folders = [*(PRETRAINED / family for family in families), *options.runs]
     if not folders or not set(families) <= set(known):
         problem = f"holds {', '.join(known) or 'no networks'}, not {options.pretrained}"
-        fix = "name trained networks with --runs, or put some there with experiments.publish"
+        fix = "name trained networks with --runs, or put some there with experiments.tools.publish"
         raise InputError(PRETRAINED, problem, fix)
     return folders
 

@@ -12,19 +12,19 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments.apart import is_quicker, train_apart
-from experiments.console import say
+from experiments.cli.console import say
+from experiments.cli.distributed import meet
+from experiments.cli.options import ScoreOptions, joins, run
+from experiments.cli.output_dir import Job, open_job
+from experiments.cluster.parallel_members import is_quicker, train_apart
 from experiments.ensemble import combine_members
 from experiments.evaluate import conclude, evaluate, how_it_began, origin, read_report
-from experiments.job import Job, open_job
-from experiments.options import ScoreOptions, joins, run
 from experiments.predict import predict_member
 from experiments.pseudo_label import choose_pseudo_labels
-from experiments.together import meet
 from experiments.train import train_member
 from jaxnets import data
 from jaxnets.errors import InputError
-from jaxnets.rows import hash_rows
+from jaxnets.store.train_rows import hash_rows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from experiments.console import percent, say
-from experiments.job import Job, compute, open_job
-from experiments.options import Options, run
-from experiments.scores import share_right
+from experiments.cli.console import percent, say
+from experiments.cli.options import Options, run
+from experiments.cli.output_dir import Job, compute, open_job
+from experiments.reporting.metrics import share_right
 from jaxnets.errors import InputError
-from jaxnets.seal import check, identity, is_made
+from jaxnets.store.manifest import check, identity, is_made
 
 
 def predict_member(job: Job, network: Path) -> None:

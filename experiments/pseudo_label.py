@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from experiments.console import result
-from experiments.job import Job, compute, open_job
-from experiments.options import Options, run
+from experiments.cli.console import result
+from experiments.cli.options import Options, run
+from experiments.cli.output_dir import Job, compute, open_job
 from experiments.predict import read_log_probs
-from experiments.scores import combine_views
-from jaxnets.files import read_json, write_json
-from jaxnets.seal import identity, is_made
+from experiments.reporting.metrics import combine_views
+from jaxnets.store.atomic import read_json, write_json
+from jaxnets.store.manifest import identity, is_made
 
 
 def choose_pseudo_labels(job: Job) -> None:

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.console import describe, result, training_line
-from experiments.ending import Stopped, deferred
-from experiments.events import event_file
-from experiments.job import Job, open_job
-from experiments.options import Options, run
-from experiments.together import agreed, meet, pulsing
+from experiments.cli.console import describe, result, training_line
+from experiments.cli.distributed import agreed, meet, pulsing
+from experiments.cli.exit_codes import Stopped, deferred
+from experiments.cli.options import Options, run
+from experiments.cli.output_dir import Job, open_job
+from experiments.cli.tensorboard import event_file
 from jaxnets.config import Preset
 from jaxnets.errors import InputError
-from jaxnets.files import read_json
-from jaxnets.lock import locked
-from jaxnets.rows import write_rows
-from jaxnets.seal import FIX, check, seal_into_place
+from jaxnets.store.atomic import read_json
+from jaxnets.store.lock import locked
+from jaxnets.store.manifest import FIX, check, seal_into_place
+from jaxnets.store.train_rows import write_rows
 
 if TYPE_CHECKING:
     from jaxnets.training.fit import Progress

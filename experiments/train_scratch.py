@@ -10,21 +10,21 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from experiments.console import live_line, percent, result, time_left
-from experiments.events import check_events, event_file
-from experiments.job import claim, compare_once
-from experiments.looks import Row, check_origin, read_history, resume, save_look, write_history
-from experiments.options import MANY, LogOptions, run
-from experiments.origin import command
-from experiments.places import writable
-from experiments.scratch_report import draw, judge, read_trained, write_scratch_report
+from experiments.cli.console import live_line, percent, result, time_left
+from experiments.cli.options import MANY, LogOptions, run
+from experiments.cli.output_dir import claim, compare_once
+from experiments.cli.paths import writable
+from experiments.cli.provenance import command
+from experiments.cli.tensorboard import check_events, event_file
+from experiments.reporting.scratch_report import draw, judge, read_trained, write_scratch_report
+from experiments.scratch_checkpoint import Row, check_origin, read_history, resume, save_look, write_history
 from jaxnets import data
 from jaxnets.config import to_json
 from jaxnets.errors import DivergedError, InputError
-from jaxnets.files import remove, remove_temporary, write_json
-from jaxnets.fingerprint import fingerprint
-from jaxnets.lock import locked
-from jaxnets.seal import own_sum, sealed_folder
+from jaxnets.store.atomic import remove, remove_temporary, write_json
+from jaxnets.store.fingerprint import fingerprint
+from jaxnets.store.lock import locked
+from jaxnets.store.manifest import own_sum, sealed_folder
 from scratch.recipes import RECIPES
 from scratch.train import Settings, State, accuracy, fit, predict
 from scratch.weights import save_params

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from jaxnets.inference.calibrate import apply_temperature, calibration_error
 from jaxnets.inference.ensemble import combine
-from jaxnets.report import grid, save
+from jaxnets.plots import grid, save
 
 PANELS = 80
 """Of a picture of mistakes; there is no room for more."""

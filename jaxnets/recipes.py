@@ -41,7 +41,7 @@ def smoke() -> Preset:
 
 def quick() -> Preset:
     """Two CPU cores, some minutes: `python -m experiments.pipeline --preset quick`; time and accuracy are in the
-    README. Why this rate: experiments/ABLATIONS.md. No students: two of them cost two minutes and mended nothing.
+    README. Why this rate: docs/ABLATIONS.md. No students: two of them cost two minutes and mended nothing.
 
     The first layer halves the image, which saves three quarters of the work. A batch of 128 took the ResNet's
     gradients 40 ms on two cores, one of 64 took 14: larger temporary arrays seem to be mapped anew at every step.
@@ -90,7 +90,7 @@ def competition() -> Preset:
 
     `python -m experiments.pipeline --preset competition --data kaggle`. The models see every image at its full
     resolution, and at least five convolutions follow each other. Nothing is held out and no views are averaged: the
-    cross-validation in experiments/ABLATIONS.md has what these choices rest on.
+    cross-validation in docs/ABLATIONS.md has what these choices rest on.
     """
     training = Training(
         epochs=20, batch_size=64, learning_rate=3e-3, label_smoothing=0.03, ema_decay=0.998, augmentation=WRITERS
@@ -109,7 +109,7 @@ def competition() -> Preset:
 
 
 def speedrun(target: float) -> Recipe:
-    """The recipe of `experiments.speedrun` for a mean test accuracy of 99.0, 99.5 or 99.7 %; tuned on the last 5,000
+    """The speedrun's recipe for a mean test accuracy of 99.0, 99.5 or 99.7 %; tuned on the last 5,000
     training rows, two CPU cores, jax 0.12. The one for 99.7 is meant for GPUs and not yet measured."""
     gentle = Augmentation(rotation_degrees=5, zoom=0.05, shear_degrees=2, shift_pixels=1, elastic_pixels=0)
     still = Augmentation(rotation_degrees=0, zoom=0, shear_degrees=0, shift_pixels=0, elastic_pixels=0)

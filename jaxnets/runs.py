@@ -12,13 +12,13 @@ from flax import nnx
 from jaxnets.config import MANY, Recipe, check_number, recipe_from_json, to_json
 from jaxnets.data import Digits
 from jaxnets.errors import InputError, brief
-from jaxnets.files import read_json
 from jaxnets.models import create_model
 from jaxnets.models.functional import Arrays, merge, split
-from jaxnets.models.weights import read_weights
-from jaxnets.seal import FILE as SEAL
-from jaxnets.seal import check
-from jaxnets.training.checkpoint import restore
+from jaxnets.store.atomic import read_json
+from jaxnets.store.checkpoint import restore
+from jaxnets.store.manifest import FILE as SEAL
+from jaxnets.store.manifest import check
+from jaxnets.store.weights import read_weights
 
 AGAIN = "train this run again, or fetch it again"
 PRECISIONS = ("float32", "bfloat16", "float16")

@@ -3,7 +3,7 @@ import csv
 import numpy as np
 import pytest
 
-from experiments.failures import write_mistakes
+from experiments.reporting.error_analysis import write_mistakes
 from jaxnets.failures import disagreement, draw_missed, draw_reliability, subset_errors
 
 

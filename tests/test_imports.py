@@ -1,40 +1,49 @@
+"""The order of the packages: each module may import those before its own, nothing after."""
+
 import ast
 import importlib.util
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NO_JAX = {"jax", "flax", "optax", "orbax", "jaxnets.models", "jaxnets.augment", "jaxnets.training", "jaxnets.runs"}
-NEVER = {
-    "jaxnets": {"experiments", "tests", "scratch"},
-    "jaxnets.data": NO_JAX,
-    "jaxnets.readers": NO_JAX,
-    "jaxnets.config": NO_JAX,
-    "jaxnets.errors": NO_JAX,
-    "jaxnets.files": NO_JAX,
-    "jaxnets.seal": NO_JAX,
-    "jaxnets.lock": NO_JAX,
-    "jaxnets.augment": {"flax", "optax", "orbax", "jaxnets.models", "jaxnets.training", "jaxnets.runs"},
-    "experiments": {"tests"},
-}
-ONLY = {
-    "scratch": {"scratch", "numpy"},
-    "jaxnets.models": {"jaxnets.models", "jax", "flax", "numpy"},
-    "jaxnets.normalise": {"numpy"},
-}
-HOW_TO_OPEN_A_RUN = {"jaxnets.training.checkpoint", "jaxnets.training.parallel"}
+ORDER = [
+    {"jaxnets.errors"},
+    {"jaxnets.config"},
+    {"jaxnets.recipes", "jaxnets.normalise", "jaxnets.devices"},
+    {"jaxnets.store"},
+    {"jaxnets.data", "jaxnets.models", "jaxnets.augment"},
+    {"jaxnets.runs"},
+    {"jaxnets.inference"},
+    {"jaxnets.training"},
+    {"jaxnets.plots", "jaxnets.failures"},
+    {"experiments"},
+    {"tests"},
+]
+"""Modules and packages; within a package, and within one set, there is no order, but no module imports itself by way of
+others."""
+
+NO_JAX = {"jaxnets.errors", "jaxnets.config", "jaxnets.data", "jaxnets.recipes", "jaxnets.normalise"}
+JAX = {"jax", "flax", "optax", "orbax"}
 
 
-def within(name, prefixes):
-    return any(f"{name}.".startswith(f"{prefix}.") for prefix in prefixes)
+def modules():
+    for package in ("scratch", "jaxnets", "experiments"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            yield ".".join(parts).removesuffix(".__init__"), path
 
 
-def imports(path):
-    """The dotted names that a file imports, those inside its functions too."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+PATHS = dict(modules())
+
+
+def imported(path, *, late):
+    """The dotted names that a file imports: at its top, and if `late` inside functions too."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree) if late else top_level(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -43,30 +52,76 @@ def imports(path):
             yield from (f"{source}.{alias.name}" for alias in node.names)
 
 
-def arrows(prefix):
-    """(file, imported name) for the module or the whole package `prefix`."""
-    path = ROOT.joinpath(*prefix.split("."))
-    paths = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
-    return [(str(path.relative_to(ROOT)), name) for path in paths for name in imports(path)]
+def top_level(tree):
+    for node in tree.body:
+        type_checking = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef) and not type_checking:
+            yield from ast.walk(node)
 
 
-@pytest.mark.parametrize("prefix", NEVER)
-def test_what_is_never_imported(prefix):
-    assert [arrow for arrow in arrows(prefix) if within(arrow[1], NEVER[prefix])] == []
+def module_of(name):
+    """The module of ours that an imported name is or comes from, None if it is somebody else's."""
+    while name and name not in PATHS:
+        name = name.rpartition(".")[0]
+    return name or None
 
 
-@pytest.mark.parametrize("prefix", ONLY)
-def test_what_alone_is_imported(prefix):
-    allowed = ONLY[prefix] | sys.stdlib_module_names
-    assert [arrow for arrow in arrows(prefix) if not within(arrow[1], allowed)] == []
+@cache
+def edges(module, *, late=True):
+    return {found for name in imported(PATHS[module], late=late) if (found := module_of(name))} - {module}
 
 
-def test_inference_knows_of_training_how_to_open_a_run():
-    of_training = [arrow for arrow in arrows("jaxnets.inference") if within(arrow[1], {"jaxnets.training"})]
-    assert [arrow for arrow in of_training if not within(arrow[1], HOW_TO_OPEN_A_RUN)] == []
+def level(module):
+    return next(number for number, names in enumerate(ORDER) if any(f"{module}.".startswith(f"{n}.") for n in names))
 
 
-def test_data_and_config_leave_jax_out():
+def closure(module):
+    """All that importing the module imports, its parent packages too."""
+    found, waiting = set(), {module}
+    while waiting:
+        one = waiting.pop()
+        found.add(one)
+        parents = {one.rpartition(".")[0]} & PATHS.keys()
+        waiting |= (edges(one, late=False) | parents) - found
+    return found
+
+
+@pytest.mark.parametrize("module", [name for name in PATHS if not name.startswith("scratch") and name != "jaxnets"])
+def test_a_module_imports_what_comes_before_it(module):
+    later = [other for other in edges(module) if other.startswith("jaxnets.") and level(other) > level(module)]
+    assert later == []
+    if module.startswith("jaxnets"):
+        assert [other for other in edges(module) if not other.startswith("jaxnets")] == []
+
+
+def test_packages_do_not_import_each_other_in_a_circle():
+    """Folders of experiments and packages of jaxnets, by what their modules import at their top or later."""
+    package = lambda module: module if PATHS[module].name == "__init__.py" else module.rpartition(".")[0]
+    arrows = {(package(a), package(b)) for a in PATHS for b in edges(a)} - {(p, p) for p in map(package, PATHS)}
+    stages = ("jaxnets", "experiments")  # modules beside the packages
+    circles = [(a, b) for a, b in arrows if (b, a) in arrows and not {a, b} & set(stages)]
+    assert circles == []
+
+
+def test_scratch_imports_numpy_alone():
+    names = {name for module in PATHS if module.startswith("scratch") for name in imported(PATHS[module], late=True)}
+    foreign = {name.partition(".")[0] for name in names} - sys.stdlib_module_names
+    assert foreign == {"scratch", "numpy"}
+
+
+def test_models_import_only_jax_flax_and_what_comes_before_them():
+    needed = set().union(*(closure(module) for module in PATHS if module.startswith("jaxnets.models")))
+    names = {name.partition(".")[0] for module in needed for name in imported(PATHS[module], late=False)}
+    assert names - sys.stdlib_module_names <= {"jax", "flax", "numpy", "jaxnets"}
+
+
+@pytest.mark.parametrize("module", sorted(NO_JAX))
+def test_data_and_config_do_not_import_jax(module):
+    names = {name.partition(".")[0] for one in closure(module) for name in imported(PATHS[one], late=False)}
+    assert names & JAX == set()
+
+
+def test_importing_data_and_config_leaves_jax_out():
     code = "import sys, jaxnets.data, jaxnets.config; print({'jax', 'flax'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import pipeline, train_scratch
-from experiments.options import run
+from experiments.cli.options import run
 from experiments.train_scratch import ScratchOptions
 from jaxnets.config import to_json
 from jaxnets.errors import InputError

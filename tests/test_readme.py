@@ -10,9 +10,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
-from experiments import export
+from experiments.tools import export
 from jaxnets.models.functional import split
-from jaxnets.models.weights import PRETRAINED
+from jaxnets.store.weights import PRETRAINED
 
 README = Path(__file__).parents[1] / "README.md"
 

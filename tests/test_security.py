@@ -9,8 +9,8 @@ import pytest
 
 from jaxnets import data
 from jaxnets.errors import InputError
-from jaxnets.models.weights import read_weights
-from jaxnets.rows import was_trained_on
+from jaxnets.store.train_rows import was_trained_on
+from jaxnets.store.weights import read_weights
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [path for folder in ("jaxnets", "experiments", "scratch") for path in sorted((ROOT / folder).rglob("*.py"))]

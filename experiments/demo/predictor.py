@@ -12,13 +12,13 @@ from flax import nnx
 
 from jaxnets.augment import Warp, fixed_views, warp_image
 from jaxnets.errors import InputError
-from jaxnets.files import read_json
 from jaxnets.models import load_pretrained
 from jaxnets.models.functional import apply, split
-from jaxnets.models.weights import PRETRAINED
 from jaxnets.normalise import SIDE, normalise
 from jaxnets.recipes import FAMILIES, STRONG
-from jaxnets.seal import check
+from jaxnets.store.atomic import read_json
+from jaxnets.store.manifest import check
+from jaxnets.store.weights import PRETRAINED
 from scratch.train import Settings
 from scratch.train import predict as predict_scratch
 from scratch.weights import load_params

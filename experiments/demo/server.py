@@ -27,7 +27,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from experiments.ending import on_stop
+from experiments.cli.exit_codes import on_stop
 from jaxnets.errors import InputError
 
 if TYPE_CHECKING:

@@ -61,5 +61,6 @@ if PICTURE is None:
 
 # %%
 networks = ["--runs", cnn / "members" / f"{FAMILY}-0", "--scratch", scratch]
-run(PYTHON, "-m", "experiments.answer", "--picture", PICTURE, *networks, "--out", OUTPUTS / "answer" / "answer.png")
+output = ["--out", OUTPUTS / "answer" / "answer.png"]
+run(PYTHON, "-m", "experiments.tools.classify_photo", "--picture", PICTURE, *networks, *output)
 show(OUTPUTS / "answer")

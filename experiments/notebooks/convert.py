@@ -1,4 +1,4 @@
-"""Writes experiments/NAME.ipynb from experiments/notebooks/NAME.py: python -m experiments.notebooks.convert
+"""Writes experiments/notebooks/NAME.ipynb from NAME.py: python -m experiments.notebooks.convert
 
 The scripts are in the percent format, which editors know: a line `# %%` begins a cell of code, `# %% [markdown]` one of
 text. A test holds that the notebooks are what the scripts say, and runs them.
@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from jaxnets.files import write_json
+from jaxnets.store.atomic import write_json
 
 FOLDER = Path(__file__).parent
 NAMES = ("kaggle", "colab")
@@ -40,7 +40,7 @@ def cell(number: int, head: str, body: str) -> dict[str, Any]:
 def main() -> None:
     for name in NAMES:
         script = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
-        write_json(FOLDER.parent / f"{name}.ipynb", notebook(script))
+        write_json(FOLDER / f"{name}.ipynb", notebook(script))
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ from jaxnets.models.functional import merge, split
 from jaxnets.models.inception import Inception
 from jaxnets.models.resnet import ResNet
 from jaxnets.models.senet import SENet
-from jaxnets.models.weights import PRETRAINED, read_weights, refuse_changed
 from jaxnets.models.wide_cnn import WideCNN
+from jaxnets.store.weights import PRETRAINED, read_weights, refuse_changed
 
 MODELS: dict[str, Callable[..., nnx.Module]] = {
     "resnet": ResNet,

@@ -15,7 +15,7 @@ measured to be fastest for its shapes, precision and platform.
 
 On a CPU the output for a map smaller than the kernel is "padded", or "columns" if its gradients are (see `is_small`).
 A strategy is linear in the input and in the kernel; its gradients are its transposes, unless the table names another
-strategy. experiments/PERFORMANCE.md has the measurements.
+strategy. docs/PERFORMANCE.md has the measurements.
 """
 
 import itertools

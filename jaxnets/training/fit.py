@@ -13,16 +13,16 @@ import numpy as np
 from jaxnets.config import to_json
 from jaxnets.devices import Devices, leads, local, refuse_unlike, replicate
 from jaxnets.errors import DivergedError, InputError, brief
-from jaxnets.files import atomic_file, write_json
-from jaxnets.fingerprint import compare, fingerprint
 from jaxnets.inference.ensemble import accuracy
 from jaxnets.inference.predict import finite, make_predict
-from jaxnets.readers.bounded import read_bytes
 from jaxnets.runs import AGAIN, RunConfig
-from jaxnets.training import checkpoint
-from jaxnets.training.assemble import Assembly, assemble
+from jaxnets.store import checkpoint
+from jaxnets.store.atomic import atomic_file, write_json
+from jaxnets.store.bounded import read_bytes
+from jaxnets.store.fingerprint import compare, fingerprint
+from jaxnets.training.batch_statistics import reestimate
+from jaxnets.training.loop import Assembly, assemble
 from jaxnets.training.parallel import Done, Metrics, check_batch
-from jaxnets.training.statistics import reestimate
 from jaxnets.training.step import Examples, TrainState
 
 LIMIT = 1 << 24

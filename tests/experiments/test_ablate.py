@@ -4,15 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import ablate
-from experiments.ablate import AblateOptions, Row, fold_rows, holm, main, summarise
-from experiments.variants import Variant, trainer, variants
+from experiments.studies.ablate import AblateOptions, Row, fold_rows, holm, main, summarise
+from experiments.studies.guide_figures import ablate
+from experiments.studies.variants import Variant, trainer, variants
 from jaxnets import data, recipes
 from jaxnets.config import Recipe
 from jaxnets.devices import choose_devices
 from jaxnets.errors import DivergedError, InputError
 from jaxnets.inference import predict
-from jaxnets.training.schedule import learning_rate
+from jaxnets.training.optimizer import learning_rate
 
 
 @pytest.fixture

@@ -6,13 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import benchmark
-from experiments.benchmark import BenchmarkOptions, main
-from experiments.peers import mlp
-from experiments.peers.by_jaxnets import reduced_bytes
-from experiments.peers.case import Case, Weights
-from experiments.peers.processes import Worker
-from experiments.peers.race import forced_cpu_devices, summary
+from experiments.benchmark import BenchmarkOptions, main, mlp
+from experiments.benchmark import __main__ as benchmark
+from experiments.benchmark.case import Case, Weights
+from experiments.benchmark.jaxnets_backend import reduced_bytes
+from experiments.benchmark.race import forced_cpu_devices, summary
+from experiments.benchmark.workers import Worker
 from jaxnets import recipes
 from jaxnets.errors import InputError
 

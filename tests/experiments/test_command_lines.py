@@ -12,26 +12,37 @@ import numpy as np
 import pytest
 
 import experiments
-from experiments import answer, draw, evaluate, export, figures, job, models, pipeline, predict, speedrun, train
-from experiments.answer import AnswerOptions
+from experiments import draw, evaluate, pipeline, predict, train
+from experiments.cli import output_dir as job
+from experiments.cli.options import Options, run, start_jax
+from experiments.cli.output_dir import chosen_preset, claim, open_job
+from experiments.cli.paths import writable_file
 from experiments.draw import DrawOptions
 from experiments.evaluate import EvaluateOptions
-from experiments.export import ExportOptions
-from experiments.figures import FigureOptions
-from experiments.job import chosen_preset, claim, open_job
-from experiments.models import ModelsOptions
-from experiments.options import Options, run, start_jax
-from experiments.places import writable_file
-from experiments.speedrun import SpeedrunOptions
+from experiments.studies.figures import FigureOptions
+from experiments.studies.guide_figures import figures, speedrun
+from experiments.studies.speedrun import SpeedrunOptions
+from experiments.tools import classify_photo, export, list_models
+from experiments.tools.classify_photo import AnswerOptions
+from experiments.tools.export import ExportOptions
+from experiments.tools.list_models import ModelsOptions
 from experiments.train import TrainOptions
 from jaxnets import recipes
 from jaxnets.config import to_json
 from jaxnets.errors import InputError
-from jaxnets.files import temporary_sibling
+from jaxnets.store.atomic import temporary_sibling
 from tests.experiments.processes import finish
 
-FOLDER = Path(experiments.__file__).parent
-SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if '__name__ == "__main__"' in path.read_text())
+ROOT = Path(experiments.__file__).parents[1]
+OTHERS = {"experiments.studies.scan_gradient", "experiments.notebooks.convert"}
+SCRIPTS = sorted(
+    {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+        for path in (ROOT / "experiments").rglob("*.py")
+        if '__name__ == "__main__"' in path.read_text()
+    }
+    - OTHERS
+)
 HELP = """
 import runpy, sys
 sys.argv = ["", "--help"]
@@ -44,20 +55,22 @@ except SystemExit as end:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help_is_quick_to_come(script):
-    code = HELP.format(name=f"experiments.{script}")
+    code = HELP.format(name=script)
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=FOLDER.parent)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stderr == ""
     *text, end = done.stdout.splitlines()
     assert end == "exit 0 False"
-    assert {"launch": "--processes", "draw": "--port", "models": "--preset"}.get(script, "--out") in "\n".join(text)
+    assert {"launch": "--processes", "draw": "--port", "list_models": "--preset"}.get(
+        script.rpartition(".")[2], "--out"
+    ) in "\n".join(text)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_ctrl_c_during_the_imports_prints_no_traceback(script, tmp_path):
     (tmp_path / "rich.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
-    command = [sys.executable, "-m", f"experiments.{script}"]
-    path = os.pathsep.join([str(tmp_path), str(FOLDER.parent)])
+    command = [sys.executable, "-m", script]
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path})
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")  # a shell reports 130
 
@@ -80,7 +93,7 @@ done
 
 def test_a_shell_completes_options_and_their_values():
     command = ["bash", "-c", COMPLETION.format(python=sys.executable)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=FOLDER.parent)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stderr == ""
     assert done.stdout.splitlines() == ["--preset", "smoke standard"]
 
@@ -163,9 +176,14 @@ def no_device(monkeypatch):
 @pytest.mark.parametrize(
     ("main", "given"),
     [
-        (models.main, ModelsOptions()),
+        (list_models.main, ModelsOptions()),
         (export.main, ExportOptions(out=Path("new/ensemble.jax"))),
-        (answer.main, AnswerOptions(picture=FOLDER / "figures" / "answer.png", out=Path("new/answer.png"))),
+        (
+            classify_photo.main,
+            AnswerOptions(
+                picture=ROOT / "experiments" / "studies" / "figures" / "answer.png", out=Path("new/answer.png")
+            ),
+        ),
         (draw.main, DrawOptions(port=0, browser=False)),
         (train.main, TrainOptions(preset="smoke", data="digits", out=Path("new"), compilation_cache=False)),
     ],
@@ -181,7 +199,7 @@ def test_a_device_that_is_missing_is_named(tmp_path, monkeypatch, main, given):
     ("main", "given", "words"),
     [
         (export.main, ExportOptions(runs=(Path("nowhere"),), out=Path("new/a/b.jax")), "nowhere"),
-        (answer.main, AnswerOptions(picture=Path("nowhere.png"), out=Path("new/a/b.png")), r"nowhere\.png"),
+        (classify_photo.main, AnswerOptions(picture=Path("nowhere.png"), out=Path("new/a/b.png")), r"nowhere\.png"),
         (speedrun.main, SpeedrunOptions(data="digits", devices=99, out=Path("new/a/b.json")), "--devices: 99"),
         (figures.main, FigureOptions(only=("answer",), data="nowhere", to=Path("new/a")), "'nowhere'"),
     ],

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 import experiments
-from experiments.compilation_cache import use_cache
+from experiments.cli.compilation_cache import use_cache
 from jaxnets.errors import InputError
 
 DAMAGE = """
 import sys, warnings
 from pathlib import Path
 import jax
-from experiments.compilation_cache import use_cache
+from experiments.cli.compilation_cache import use_cache
 
 warnings.showwarning = lambda message, *rest: print(message)
 folder = Path(sys.argv[1])

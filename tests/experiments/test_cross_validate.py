@@ -5,7 +5,7 @@ from experiments.cross_validate import CrossValidateOptions, main, read
 from jaxnets import data
 from jaxnets.errors import InputError
 from jaxnets.inference.ensemble import combine
-from jaxnets.rows import was_trained_on
+from jaxnets.store.train_rows import was_trained_on
 from tests.experiments.processes import finish
 
 FEW = ("--preset", "smoke", "--data", "digits", "--folds", "2", "--families", "wide_cnn", "--training.epochs", "1")

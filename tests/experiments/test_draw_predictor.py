@@ -5,11 +5,12 @@ import pytest
 from flax import nnx
 
 from experiments.demo.predictor import VIEWS, Predictor, load_all
-from experiments.models import shipped
+from experiments.tools.list_models import shipped
 from jaxnets.errors import InputError
-from jaxnets.models import create_model, weights
-from jaxnets.models.weights import PRETRAINED
+from jaxnets.models import create_model
 from jaxnets.normalise import normalise
+from jaxnets.store import weights
+from jaxnets.store.weights import PRETRAINED
 from scratch.mlp import init_params
 from scratch.train import Settings
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from experiments import ensemble, evaluate, pipeline, predict, pseudo_label, train
+from experiments.cli.options import Options
+from experiments.cli.output_dir import compare_once
 from experiments.ensemble import EnsembleOptions
 from experiments.evaluate import EvaluateOptions
-from experiments.job import compare_once
-from experiments.options import Options
 from experiments.pipeline import PipelineOptions
 from experiments.train import TrainOptions
-from jaxnets import fingerprint
 from jaxnets.errors import InputError
-from jaxnets.seal import check, seal
+from jaxnets.store import fingerprint
+from jaxnets.store.manifest import check, seal
 from tests.experiments.processes import files
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -5,14 +5,14 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import models
-from experiments.export import ExportOptions, main
+from experiments.tools import list_models
+from experiments.tools.export import ExportOptions, main
 from jaxnets.errors import InputError
 from jaxnets.inference.ensemble import combine
 from jaxnets.inference.predict import make_predict
-from jaxnets.models.weights import PRETRAINED
 from jaxnets.recipes import standard
 from jaxnets.runs import open_run
+from jaxnets.store.weights import PRETRAINED
 
 FOLDERS = tuple(PRETRAINED / family for family in ("wide_cnn", "inception"))
 ELSEWHERE = """
@@ -43,7 +43,7 @@ def test_networks_that_do_not_go_together_are_not_exported(tmp_path):
 
 
 def test_every_family_is_listed_with_its_size(capsys):
-    models.main(models.ModelsOptions())
+    list_models.main(list_models.ModelsOptions())
     table = capsys.readouterr().out
     for recipe, parameters in zip(standard().recipes, (173_554, 144_274, 116_818, 87_814, 180_100), strict=True):
         line = next(line for line in table.splitlines() if f" {recipe.family} " in line)
@@ -53,4 +53,4 @@ def test_every_family_is_listed_with_its_size(capsys):
 
 def test_operations_are_those_of_the_largest_layers():
     least = 2 * 3 * 3 * 24 * 24 * 14 * 14  # a 3 x 3 layer of senet on 24 maps of 14 x 14
-    assert least < models.describe(standard().recipe("senet"))["flops"] < 20 * least
+    assert least < list_models.describe(standard().recipe("senet"))["flops"] < 20 * least

@@ -9,12 +9,13 @@ import pytest
 from matplotlib.image import imread
 
 import experiments
-from experiments import figures, studies
-from experiments.figures import FIGURES, FigureOptions, disputed_image, main
+from experiments.studies.figures import FIGURES, FigureOptions, disputed_image, main
+from experiments.studies.guide_figures import figures
+from experiments.studies.guide_figures import guide_figures as studies
 from jaxnets import data, recipes
 from jaxnets.errors import InputError
 
-SAVED = Path(experiments.__file__).parent / "figures"
+SAVED = Path(experiments.__file__).parent / "studies" / "figures"
 MEASURED = sorted(path.stem for path in SAVED.glob("*.json"))
 
 
@@ -42,7 +43,7 @@ def test_missing_numbers_are_measured_once_and_again_on_demand(tmp_path, monkeyp
     assert len(calls) == 2
     numbers = json.loads((tmp_path / "confusion.json").read_text())
     assert numbers["counts"] == [[2, 1], [0, 3]]
-    assert numbers["command"] == "python -m experiments.figures --measure --only confusion"
+    assert numbers["command"] == "python -m experiments.studies.figures --measure --only confusion"
     assert {"python", "numpy"} <= set(numbers["versions"])
 
 

@@ -12,19 +12,19 @@ import pytest
 from jax.experimental import multihost_utils
 
 from experiments import ensemble, evaluate, predict, pseudo_label
-from experiments.launch import GRACE, stalled, watch
-from experiments.options import Options
-from experiments.together import agreed
+from experiments.cli.distributed import agreed
+from experiments.cli.options import Options
+from experiments.cluster.launch import GRACE, stalled, watch
 from jaxnets.errors import InputError
 from jaxnets.runs import open_run
-from jaxnets.training.checkpoint import steps
+from jaxnets.store.checkpoint import steps
 from tests.experiments.processes import TRAIN, finish, gone, wait_for, workers_of
 
 STEPS = 40  # an epoch
 
 
 def launch(*options):
-    return "-m", "experiments.launch", "--processes", "2", *options, "--", sys.executable
+    return "-m", "experiments.cluster.launch", "--processes", "2", *options, "--", sys.executable
 
 
 @pytest.fixture(scope="module")
@@ -147,14 +147,14 @@ def test_the_end_of_any_program_is_reported(start, program, code, words):
 
 SCRIPT = """
 import os, subprocess, sys, threading
-from experiments import ending
+from experiments.cli import exit_codes
 
 if sys.argv[1] == "script":  # it leaves the variable to both of its programs
     for number, stdin in enumerate((subprocess.DEVNULL, None)):  # DEVNULL is what a shell gives background jobs
         subprocess.run([sys.executable, "-c", os.environ["PROGRAM"], str(number)], stdin=stdin, check=True)
 else:
-    with ending.in_one_line(resumes=True):
-        print(sys.argv[1], ending.heartbeat is not None, ending.PULSE in os.environ, flush=True)
+    with exit_codes.in_one_line(resumes=True):
+        print(sys.argv[1], exit_codes.heartbeat is not None, exit_codes.PULSE in os.environ, flush=True)
         for thread in [] if int(sys.argv[1]) else threading.enumerate()[1:]:
             thread.join()
 """
@@ -210,7 +210,7 @@ SLURM = {
 }
 ASK = """
 import socket, sys, jax
-from experiments.together import join
+from experiments.cli.distributed import join
 join(f"127.0.0.1:{sys.argv[1]}", 1, 0)
 print("visible", jax.config.values["jax_cuda_visible_devices"])
 for host in ("127.0.0.1", "127.0.0.2"):

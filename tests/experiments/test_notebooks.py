@@ -14,7 +14,7 @@ from experiments.notebooks import host
 from experiments.notebooks.convert import FOLDER, NAMES, notebook
 from experiments.notebooks.host import competition, run, show
 
-EXPERIMENTS = Path(experiments.__file__).parent
+ROOT = Path(experiments.__file__).parents[1]
 
 
 @pytest.fixture
@@ -25,9 +25,9 @@ def execute(surroundings, monkeypatch, tmp_path):
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
 
     def call(name, **parameters):
-        given = nbformat.read(EXPERIMENTS / f"{name}.ipynb", as_version=4)
+        given = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
         place = next(number for number, cell in enumerate(given.cells) if "parameters" in cell.metadata.get("tags", []))
-        parameters |= {"CODE": EXPERIMENTS.parent, "PYTHON": sys.executable}
+        parameters |= {"CODE": ROOT, "PYTHON": sys.executable}
         values = [f"{key} = {str(value)!r}" for key, value in parameters.items()]
         paths = "CODE, OUTPUTS = Path(CODE), Path(OUTPUTS)"
         given.cells.insert(place + 1, nbformat.v4.new_code_cell("\n".join([*values, paths])))
@@ -43,7 +43,7 @@ def printed(outputs):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_is_what_its_script_says(name):
-    given = json.loads((EXPERIMENTS / f"{name}.ipynb").read_text())
+    given = json.loads((FOLDER / f"{name}.ipynb").read_text())
     assert given == notebook((FOLDER / f"{name}.py").read_text())
     nbformat.validate(nbformat.from_dict(given))
     code = [cell for cell in given["cells"] if cell["cell_type"] == "code"]

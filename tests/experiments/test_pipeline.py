@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from experiments.pipeline import PipelineOptions, main
-from jaxnets.data import load, read_submission
+from jaxnets.data import load
+from jaxnets.data.submission import read_submission
 from jaxnets.errors import InputError
-from jaxnets.lock import locked
+from jaxnets.store.lock import locked
 from tests.experiments.processes import PIPELINE, assert_same_answers, files, finish, signal_when, wait_for
 
 MEMBER = {

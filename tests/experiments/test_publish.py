@@ -4,13 +4,15 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments import ensemble, evaluate, publish
+from experiments import ensemble, evaluate
 from experiments.ensemble import EnsembleOptions
 from experiments.evaluate import EvaluateOptions, read_report
 from experiments.pipeline import PipelineOptions, main
-from jaxnets.data import load, read_submission
+from experiments.tools import publish
+from jaxnets.data import load
+from jaxnets.data.submission import read_submission
 from jaxnets.errors import InputError
-from jaxnets.seal import check, seal, sealed_folder
+from jaxnets.store.manifest import check, seal, sealed_folder
 from tests.experiments.processes import files
 
 

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from experiments import report, train_scratch
-from experiments.charts import INK, SERIES, Line, draw_curves
-from experiments.origin import clocked, read_seconds
-from experiments.page import percent, png, seconds
+from experiments import train_scratch
+from experiments.cli.provenance import clocked, read_seconds
 from experiments.pipeline import PipelineOptions, main
-from experiments.report import FULL, SPLIT, UNSURE, pseudo_labels
-from experiments.scores import Answers
-from experiments.sections import CARDS, Judged, by_number, confusion, missed
+from experiments.reporting import report
+from experiments.reporting.metrics import Answers
+from experiments.reporting.page import percent, png, seconds
+from experiments.reporting.report import FULL, SPLIT, UNSURE, pseudo_labels
+from experiments.reporting.sections import CARDS, Judged, by_number, confusion, missed
+from experiments.reporting.svg import INK, SERIES, Line, draw_curves
 from experiments.train_scratch import ScratchOptions
 from jaxnets.config import Selection
 from jaxnets.data import load

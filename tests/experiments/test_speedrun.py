@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments.speedrun import SpeedrunOptions, main, without_test_rows
+from experiments.studies.speedrun import SpeedrunOptions, main, without_test_rows
 from jaxnets import data, recipes
 from jaxnets.config import Recipe, Training
 from jaxnets.errors import DivergedError, InputError

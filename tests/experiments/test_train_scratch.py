@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from experiments import evaluate, publish, train_scratch
-from experiments.answer import ask_scratch
-from experiments.job import read_settings
-from experiments.looks import resume, save_look
-from experiments.options import run
+from experiments import evaluate, train_scratch
+from experiments.cli.options import run
+from experiments.cli.output_dir import read_settings
+from experiments.scratch_checkpoint import resume, save_look
+from experiments.tools import publish
+from experiments.tools.classify_photo import ask_scratch
 from experiments.train_scratch import ScratchOptions, main
 from jaxnets import data
 from jaxnets.errors import DivergedError, InputError
-from jaxnets.lock import locked
-from jaxnets.seal import check, own_sum, seal
+from jaxnets.store.lock import locked
+from jaxnets.store.manifest import check, own_sum, seal
 from scratch.mlp import init_params
 from scratch.recipes import RECIPES
 from scratch.train import State

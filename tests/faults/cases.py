@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.seal import seal
-from jaxnets.training.checkpoint import steps
+from jaxnets.store.checkpoint import steps
+from jaxnets.store.manifest import seal
 from tests.faults import inputs
 
 Make = Callable[[Path, Path], list[str]]
@@ -302,7 +302,7 @@ STATES: dict[str, Make] = {
     **{
         f"report.json, {program}: {name}": job(write("report.json", content), arguments)
         for name, content in {"empty": "", "a list": "[]", "nothing": "{}"}.items()
-        for program, arguments in {"publish": ["publish", "--jobs", "out", "--out", "new"]}.items()
+        for program, arguments in {"publish": ["tools.publish", "--jobs", "out", "--out", "new"]}.items()
     },
 }
 
@@ -375,25 +375,25 @@ COMMANDS: dict[str, list[str]] = {
     "no ensemble": ["evaluate", *SMOKE, *DIGITS],
     "no views": [*SCORE, "--views", "0"],
     "networks that are not there": ["evaluate", *SMOKE, *DIGITS, "--runs", "nowhere"],
-    "no jobs": ["publish"],
-    "no finished job": ["publish", "--jobs", "nowhere"],
+    "no jobs": ["tools.publish"],
+    "no finished job": ["tools.publish", "--jobs", "nowhere"],
     "no recipe": ["train_scratch", *SCRATCH, *DIGITS, "--recipe", "huge"],
     "no seeds, scratch": ["train_scratch", *SCRATCH, *DIGITS, "--seeds", "0"],
     "no test labels": ["train_scratch", "--data", "kaggle", "--data-path", "nowhere"],
-    "no runs": ["speedrun", *DIGITS, "--runs", "0"],
-    "an unknown target": ["speedrun", *DIGITS, "--target", "98"],
-    "no folds": ["ablate", *DIGITS, "--preset", "smoke", "--folds", "1"],
-    "an unknown change": ["ablate", *DIGITS, "--preset", "smoke", "--changes", "colour"],
-    "a rate that is NaN": ["ablate", *DIGITS, "--preset", "smoke", "--learning-rate", "nan"],
-    "no epochs": ["ablate", *DIGITS, "--preset", "smoke", "--epochs", "0"],
+    "no runs": ["studies.speedrun", *DIGITS, "--runs", "0"],
+    "an unknown target": ["studies.speedrun", *DIGITS, "--target", "98"],
+    "no folds": ["studies.ablate", *DIGITS, "--preset", "smoke", "--folds", "1"],
+    "an unknown change": ["studies.ablate", *DIGITS, "--preset", "smoke", "--changes", "colour"],
+    "a rate that is NaN": ["studies.ablate", *DIGITS, "--preset", "smoke", "--learning-rate", "nan"],
+    "no epochs": ["studies.ablate", *DIGITS, "--preset", "smoke", "--epochs", "0"],
     "no rounds": ["benchmark", *DIGITS, "--rounds", "0"],
-    "an unknown figure": ["figures", "--only", "colour"],
-    "no command": ["launch"],
-    "no processes": ["launch", "--processes", "0", "--", "true"],
-    "a stall of NaN": ["launch", "--stall", "nan", "--", "true"],
-    "a negative stall": ["launch", "--stall", "-1", "--", "true"],
-    "no such program": ["launch", "--processes", "1", "--", "/nowhere/program"],
-    "devices of none": ["launch", "--devices-each", "0", "--", "true"],
+    "an unknown figure": ["studies.figures", "--only", "colour"],
+    "no command": ["cluster.launch"],
+    "no processes": ["cluster.launch", "--processes", "0", "--", "true"],
+    "a stall of NaN": ["cluster.launch", "--stall", "nan", "--", "true"],
+    "a negative stall": ["cluster.launch", "--stall", "-1", "--", "true"],
+    "no such program": ["cluster.launch", "--processes", "1", "--", "/nowhere/program"],
+    "devices of none": ["cluster.launch", "--devices-each", "0", "--", "true"],
 }
 CASES = ENTRANCES | STATES | PATHS | {f"arguments: {name}": said(words) for name, words in COMMANDS.items()}
 HARMLESS: dict[str, dict[str, Make]] = {

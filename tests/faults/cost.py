@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxnets.models.weights import by_name
-from jaxnets.training import checkpoint
+from jaxnets.store import checkpoint
+from jaxnets.store.weights import by_name
 
 PAIRS = 15
 LAYERS, SHAPE = 28, (3, 3, 64, 64)

@@ -15,14 +15,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.options import run
+from experiments.cli.options import run
 from experiments.train import TrainOptions, main
 from jaxnets import data
-from jaxnets.models.weights import by_name
 from jaxnets.recipes import FAMILIES, smoke
 from jaxnets.runs import RunConfig, open_run, read_config
-from jaxnets.seal import check, read_seal, seal, sealed_folder
-from jaxnets.training import assemble, checkpoint, fit, step
+from jaxnets.store import checkpoint
+from jaxnets.store.manifest import check, read_seal, seal, sealed_folder
+from jaxnets.store.weights import by_name
+from jaxnets.training import fit, loop, step
 from tests.faults.pipelines import OPTIONS, pipeline, start
 from tests.faults.store import CONTEXT
 from tests.faults.trial import Trial
@@ -62,7 +63,7 @@ def train(out: Path, family: str, told: Path, place: str, at: int, steps: int, v
 def computing(place: str, at: int, value: float, leaf: int) -> Iterator[None]:
     """Within, step `at` of what is compiled meets the value: in a target, in the gradient of one of the parameters, or
     in one of the running statistics."""
-    real_make, real_apply = assemble.make_train_step, step.apply
+    real_make, real_apply = loop.make_train_step, step.apply
 
     def make_train_step(*arguments: Any, **options: Any) -> step.Step:
         made = real_make(*arguments, **options)
@@ -80,7 +81,7 @@ def computing(place: str, at: int, value: float, leaf: int) -> Iterator[None]:
 
         return step.Step(made.prepare, update)
 
-    with mock.patch.object(assemble, "make_train_step", make_train_step):
+    with mock.patch.object(loop, "make_train_step", make_train_step):
         yield
 
 
@@ -154,7 +155,7 @@ def what_stays(run: Path, epochs: int, steps: int) -> str:
 
 def arrays(config: RunConfig) -> dict[str, Any]:
     """What is saved of a training, with other numbers in it."""
-    state = assemble.assemble(config, 1000).start(0)
+    state = loop.assemble(config, 1000).start(0)
     return {"average": state.average, "rest": state._replace(average={})}
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.readers import fetch
-from jaxnets.readers.idx import IdxFile, encode_idx
-from jaxnets.readers.mnist import FILES
+from jaxnets.data import fetch
+from jaxnets.data.idx import IdxFile, encode_idx
+from jaxnets.data.mnist import FILES
 from tests.faults.store import CONTEXT
 from tests.faults.trial import Trial
 

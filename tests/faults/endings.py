@@ -14,8 +14,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.ending import deferred, in_one_line
-from jaxnets.training import checkpoint, fit, parallel
+from experiments.cli.exit_codes import deferred, in_one_line
+from jaxnets.store import checkpoint
+from jaxnets.training import fit, parallel
 from tests.faults import resumption
 from tests.faults.resumption import EPOCHS, STEPS, compiled_once, config, end, examples
 from tests.faults.store import CONTEXT

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 
 from experiments.pipeline import PipelineOptions, main
-from jaxnets.training import checkpoint, fit
+from jaxnets.store import checkpoint
+from jaxnets.training import fit
 from tests.faults import resumption
 from tests.faults.store import CONTEXT
 from tests.faults.trial import Trial

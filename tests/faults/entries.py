@@ -120,8 +120,8 @@ def came_of(make: Make, folder: Path, job: Path) -> tuple[int, str, dict[str, st
 
 def finished(job: Path) -> Path:
     """A job of one network, with its weights in a file beside it."""
-    from jaxnets.models.weights import write_weights
     from jaxnets.runs import open_run
+    from jaxnets.store.weights import write_weights
 
     for program in (["train", "--family", "wide_cnn"], ["predict"], ["ensemble"], ["evaluate"]):
         ended = start([*program, *SMOKE, *DIGITS, "--out", str(job)], job.parent)

@@ -13,8 +13,8 @@ import numpy as np
 
 from jaxnets.recipes import smoke
 from jaxnets.runs import RunConfig
-from jaxnets.training import checkpoint
-from jaxnets.training.assemble import assemble
+from jaxnets.store import checkpoint
+from jaxnets.training.loop import assemble
 from tests.faults.cases import DIGITS, SMOKE
 from tests.faults.entries import listing, start
 from tests.faults.trial import Trial

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from jaxnets.readers.idx import encode_idx, idx_header
+from jaxnets.data.idx import encode_idx, idx_header
 
 Contents = dict[str, Callable[[], bytes]]
 """What is wrong -> how the bytes are made: some are large."""

@@ -14,17 +14,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnets.config import to_json
-from jaxnets.data import load, read_submission
+from jaxnets.data import load
+from jaxnets.data.idx import IdxFile, decode_idx, encode_idx
+from jaxnets.data.pixel_csv import decode_train
+from jaxnets.data.submission import read_submission
 from jaxnets.errors import InputError
 from jaxnets.models import MODELS
-from jaxnets.models.weights import read_weights, write_weights
-from jaxnets.readers.bounded import inflate, read_bytes
-from jaxnets.readers.idx import IdxFile, decode_idx, encode_idx
-from jaxnets.readers.pixel_csv import decode_train
 from jaxnets.recipes import smoke
-from jaxnets.rows import was_trained_on, write_rows
 from jaxnets.runs import RunConfig, outline, read_config
-from jaxnets.seal import check, sealed_folder
+from jaxnets.store.bounded import inflate, read_bytes
+from jaxnets.store.manifest import check, sealed_folder
+from jaxnets.store.train_rows import was_trained_on, write_rows
+from jaxnets.store.weights import read_weights, write_weights
 from tests.faults import inputs
 from tests.faults.trial import Trial
 

@@ -15,7 +15,7 @@ from tests.faults.trial import Trial
 
 STALL = 5
 TRAIN = [sys.executable, "-m", "experiments.train", "--family", "wide_cnn", *OPTIONS]
-LAUNCH = [sys.executable, "-m", "experiments.launch", "--processes", "2", "--stall", str(STALL), "--"]
+LAUNCH = [sys.executable, "-m", "experiments.cluster.launch", "--processes", "2", "--stall", str(STALL), "--"]
 
 
 def losses(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:

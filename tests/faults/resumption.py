@@ -12,7 +12,8 @@ import numpy as np
 
 from jaxnets.config import Augmentation, Recipe, Training
 from jaxnets.runs import RunConfig
-from jaxnets.training import assemble, checkpoint, fit, parallel
+from jaxnets.store import checkpoint
+from jaxnets.training import fit, loop, parallel
 from jaxnets.training.step import Examples
 from tests.faults.trial import Trial
 
@@ -49,7 +50,7 @@ def train(folder: Path, stop: int | None = None, *, epochs: int = EPOCHS, steps:
 
 def end(folder: Path) -> tuple[list[int], dict[str, bytes], list[dict[str, float]]]:
     """-> the newest step and the best, all bytes of that state and of that network, the history but for its times."""
-    state = assemble.assemble(config(epochs=EPOCHS), len(examples(STEPS)[0].images)).start(0)
+    state = loop.assemble(config(epochs=EPOCHS), len(examples(STEPS)[0].images)).start(0)
     average = {"average": state.average}
     last = checkpoint.restore(folder / "state", average | {"rest": state._replace(average={})})
     best = checkpoint.restore(folder / "best", average)
@@ -90,8 +91,8 @@ def compiled_once(form: Callable[..., parallel.Epoch]) -> Iterator[None]:
     compile_epoch = lambda *arguments, steps: form(*arguments)
     with (
         mock.patch.object(parallel, "PIECE", 1),
-        mock.patch.object(assemble, "compile_epoch", once(compile_epoch)),
-        mock.patch.object(assemble, "init_arrays", once(assemble.init_arrays)),
+        mock.patch.object(loop, "compile_epoch", once(compile_epoch)),
+        mock.patch.object(loop, "init_arrays", once(loop.init_arrays)),
         mock.patch.object(fit, "make_predict", once(fit.make_predict)),
     ):
         yield

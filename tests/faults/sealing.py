@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from jaxnets.errors import InputError
-from jaxnets.lock import locked
-from jaxnets.rows import write_rows
-from jaxnets.seal import check, read_seal, seal_into_place
+from jaxnets.store.lock import locked
+from jaxnets.store.manifest import check, read_seal, seal_into_place
+from jaxnets.store.train_rows import write_rows
 from tests.faults.store import Work, disk_error, every_call, filled, kill
 
 

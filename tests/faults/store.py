@@ -20,15 +20,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnets.errors import DivergedError, InputError
-from jaxnets.lock import locked
-from jaxnets.training.checkpoint import restore, save, steps
+from jaxnets.store.checkpoint import restore, save, steps
+from jaxnets.store.lock import locked
 from tests.faults.trial import Trial
 
 PURE = {"fspath", "cpu_count", "getpid", "urandom", "_path_normpath", "_path_splitroot", "readable", "writable"}
 """Built-in functions that never reach a disk."""
 FACTS: dict[str, Any] = {"history": []}
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["jaxnets.training.checkpoint", "jaxnets.rows"])
+CONTEXT.set_forkserver_preload(["jaxnets.store.checkpoint", "jaxnets.store.train_rows"])
 
 
 def tree(value: int) -> dict[str, Any]:

@@ -8,16 +8,15 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnets import fingerprint
 from jaxnets.config import to_json
 from jaxnets.errors import DivergedError, InputError
 from jaxnets.inference.ensemble import accuracy
 from jaxnets.inference.predict import make_predict
 from jaxnets.runs import init_arrays, open_run, read_config
-from jaxnets.training import checkpoint
+from jaxnets.store import checkpoint, fingerprint
 from jaxnets.training import fit as fit_module
 from jaxnets.training.fit import Validation, fit, read_history, refuse_infinite, resume
-from jaxnets.training.schedule import make_optimizer
+from jaxnets.training.optimizer import make_optimizer
 from jaxnets.training.step import init_state
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

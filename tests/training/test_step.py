@@ -10,7 +10,7 @@ from jaxnets.devices import AXIS
 from jaxnets.models import MODELS
 from jaxnets.models.functional import apply, split
 from jaxnets.runs import build, init_arrays
-from jaxnets.training.schedule import is_kernel, learning_rate, make_optimizer
+from jaxnets.training.optimizer import is_kernel, learning_rate, make_optimizer
 from jaxnets.training.step import init_state, make_train_step, moving_average
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -1,0 +1,176 @@
+"""Times the five families against PyTorch, torch.compile and Keras on the same work, one process each, in turn; this
+machine's limits, 1 to N devices, starting up, and the network of scratch. A table, and a JSON file of every figure."""
+
+import platform
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from experiments.cli.console import percent, say, show_table
+from experiments.cli.options import run
+from experiments.cli.output_dir import check_families
+from experiments.cli.paths import writable_file
+from jaxnets import data
+from jaxnets.errors import InputError
+from jaxnets.store.atomic import write_json
+
+Part = Literal["families", "devices", "start", "scratch"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkOptions:
+    parts: tuple[Part, ...] = ("families", "devices", "start", "scratch")
+    """What to time."""
+    families: tuple[str, ...] = ("resnet", "deep_cnn", "wide_cnn", "inception", "senet")
+    """Which networks."""
+    preset: Literal["smoke", "quick", "competition"] = "quick"
+    """Whose sizes, batch and augmentation the networks have."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the computation; auto is the hardware's best."""
+    rounds: int = 5
+    """How often each piece of work is timed, in turn."""
+    steps: int = 30
+    """Training steps a round."""
+    epochs: int = 20
+    """Of each training of scratch's network."""
+    threads: int | None = None
+    """Of every library for scratch's network; unless given, scratch takes one and the others what they choose."""
+    data: Literal["mnist", "digits"] = "mnist"
+    """digits for a try."""
+    out: Path = Path("checkpoints/benchmark.json")
+    """The figures: one file a part, named after this one."""
+
+
+def packages() -> dict[str, str]:
+    modules = {"jax": "jax", "flax": "flax", "numpy": "numpy", "torch": "torch", "keras": "keras"}
+    modules["scikit-learn"] = "sklearn"
+    return {name: version(name) for name, module in modules.items() if find_spec(module)}
+
+
+def race_settings(options: BenchmarkOptions) -> Any:
+    from experiments.benchmark.race import Settings
+
+    return Settings(options.preset, options.precision, options.rounds, options.steps)
+
+
+def time_families(options: BenchmarkOptions, digits: data.Digits) -> dict[str, Any]:
+    from experiments.benchmark.race import race
+
+    libraries = [name for name in ("torch", "torch.compile", "keras") if find_spec(name.split(".")[0])]
+    name_missing("torch", "keras")
+    results = {}
+    for family in options.families:
+        results[family] = race(family, race_settings(options), digits, libraries)
+        show_family(family, results[family])
+        save(options, "families", results)
+    return results
+
+
+def name_missing(*libraries: str) -> None:
+    for name in libraries:
+        if not find_spec(name):
+            say(f"{name} is left out, as it is not installed: pip install -e '.[bench]'")
+
+
+def show_family(family: str, result: dict[str, Any]) -> None:
+    """One row a library: images a second at each work, and how many times PyTorch's or Keras' figure ours is."""
+    rows = []
+    for library, figures in result["libraries"].items():
+        row = [library]
+        for work in ("step", "loop", "infer", "tta"):
+            if work not in figures.get("works", {}):
+                row.append("failed" if "failed" in figures else "-")
+                continue
+            timed = figures["works"][work]
+            ratio = "" if library == "jaxnets" else f"  {timed['jaxnets_times']:.2f}x"
+            row.append(f"{timed['images_per_second']:,.0f}{ratio}")
+        memory = figures.get("device_bytes") or figures.get("host_bytes")
+        rows.append([*row, f"{memory / 2**20:,.0f}" if memory else "-", f"{figures.get('ready_seconds', 0):.0f}"])
+    title = f"{family}: images/s, median; how many times that jaxnets does; {percent(result['share_of_peak'])} of peak"
+    show_table(title, ["", "step", "loop", "infer", "tta", "MiB", "ready s"], rows)
+
+
+def time_devices(options: BenchmarkOptions, digits: data.Digits) -> dict[str, Any]:
+    from experiments.benchmark.race import race_devices
+
+    result = race_devices(options.families[0], race_settings(options), digits)
+    rows = [[n, f"{loop['images_per_second']:,.0f}", f"{1 / loop['jaxnets_times']:.2f}x"] for n, loop in result.items()]
+    show_table(f"{options.families[0]}: training loop", ["devices", "images/s", "of one"], rows)
+    return result
+
+
+def time_start(options: BenchmarkOptions, digits: data.Digits) -> dict[str, Any]:
+    from experiments.benchmark.startup import starts
+
+    result = starts(options.rounds)
+    result |= {f"reading {options.data}": [timed_reading(options.data) for _ in range(options.rounds)]}
+    show_table("Starting", ["", "seconds"], [[name, f"{np.median(seconds):.2f}"] for name, seconds in result.items()])
+    return result
+
+
+def timed_reading(name: str) -> float:
+    begin = time.perf_counter()
+    data.load(name)
+    return time.perf_counter() - begin
+
+
+def time_scratch(options: BenchmarkOptions, digits: data.Digits) -> dict[str, Any]:
+    from experiments.benchmark.mlp import TRAINERS, compare
+
+    name_missing(*TRAINERS)
+    results = compare(digits, rounds=options.rounds, epochs=options.epochs, threads=options.threads)
+    ours = np.array(results["scratch"]["seconds"])
+    rows = []
+    for name, result in results.items():
+        result["times_scratch"] = float(np.median(np.array(result["seconds"]) / ours))
+        low, middle, high = np.quantile(result["seconds"], [0, 0.5, 1])
+        times = f"{middle:.2f} ({low:.2f} to {high:.2f})"
+        rows.append([name, times, f"{result['times_scratch']:.2f} x", percent(result["test_accuracy"])])
+    show_table(f"{options.epochs} epochs on {options.data}", ["", "seconds", "scratch's time", "test accuracy"], rows)
+    return results
+
+
+PARTS = {"families": time_families, "devices": time_devices, "start": time_start, "scratch": time_scratch}
+
+
+def main(options: BenchmarkOptions) -> None:
+    from jaxnets.recipes import preset
+
+    threads = 1 if options.threads is None else options.threads
+    counts = {"rounds": options.rounds, "steps": options.steps, "epochs": options.epochs, "threads": threads}
+    for name, value in counts.items():
+        if value < 1:
+            raise InputError(f"--{name}", f"is {value}", "give a whole number of at least 1")
+    for name, values in (("parts", options.parts), ("families", options.families)):
+        if not values:
+            raise InputError(f"--{name}", "names none", "name at least one, or leave it out for all")
+    check_families(preset(options.preset), options.families, option="--families")
+    digits = data.load(options.data)
+    writable_file(options.out)
+    for part in options.parts:
+        say(f"{part} ...")
+        result = PARTS[part](options, digits)
+        say(f"{save(options, part, result)}")
+
+
+def save(options: BenchmarkOptions, part: str, results: dict[str, Any]) -> Path:
+    """Writes a part's figures, families one after the other -> where."""
+    report = {"settings": settings(options), "python": platform.python_version(), "packages": packages()}
+    name = f"{part}-{options.preset}" if part == "families" else part
+    path = options.out.with_stem(f"{options.out.stem}-{name}")
+    write_json(path, report | {"results": results})
+    return path
+
+
+def settings(options: BenchmarkOptions) -> dict[str, Any]:
+    shown = ("preset", "families", "precision", "rounds", "steps", "epochs", "threads", "data")
+    return {name: getattr(options, name) for name in shown}
+
+
+if __name__ == "__main__":
+    run(main, BenchmarkOptions, resumes=False)

@@ -1,0 +1,122 @@
+"""jaxnets' own side of the benchmark: the training step, epoch and prediction that its experiments run."""
+
+import itertools
+import math
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.benchmark.case import Case, Side, Weights
+from jaxnets.augment import fixed_views
+from jaxnets.config import Augmentation, Recipe
+from jaxnets.devices import AXIS, choose_devices, default_precision, replicate, share
+from jaxnets.inference.predict import make_predict
+from jaxnets.models.functional import apply, count
+from jaxnets.runs import RunConfig, init_arrays
+from jaxnets.training.optimizer import make_optimizer
+from jaxnets.training.order import batch_order
+from jaxnets.training.parallel import LONG, compile_epoch
+from jaxnets.training.step import init_state, labelled, make_train_step
+
+STILL = Augmentation(rotation_degrees=0, zoom=0, shear_degrees=0, shift_pixels=0, elastic_pixels=0)
+
+
+def build(case: Case) -> tuple[Side, Weights]:
+    devices = choose_devices(case.devices)
+    config = RunConfig(
+        recipe=Recipe(family=case.family, sizes=case.sizes, training=case.training),
+        seed=0,
+        precision=case.precision,
+        image_shape=case.images.shape[1:],
+        num_classes=10,
+        data="mnist",
+        data_sha256="",
+    )
+    graphdef, params, stats = init_arrays(config, axis_name=AXIS)
+    params, stats = jax.device_get((params, stats))
+    optimizer = make_optimizer(case.training, 1000)
+    examples = replicate(labelled(case.images, case.labels, 10), devices)
+
+    def trainer(augmentation: Augmentation) -> tuple[Callable[[], None], dict[str, float]]:
+        """-> the steps, and what one costs."""
+        training = replace(case.training, augmentation=augmentation)
+        train_step = make_train_step(graphdef, optimizer, training, precision=case.precision)
+        state = replicate(init_state(params, stats, optimizer, seed=0), devices)
+        order = lambda epoch: batch_order(len(case.images), training.batch_size, seed=0, epoch=epoch)[: case.steps]
+        epochs = itertools.count()
+        # Compiled as for a whole training, which is longer than what is timed of it.
+        epoch = compile_epoch(train_step, devices, state, examples, order(0), steps=LONG)
+        mapped = jax.pmap(train_step, AXIS, in_axes=(None, 0, 0), out_axes=None, devices=devices)
+        shards = jax.tree.map(lambda array: np.asarray(array)[share(order(0)[0], devices)], examples)
+        lowered = mapped.lower(state, shards, share(np.arange(training.batch_size), devices))
+        costs = {"flops_per_step": lowered.cost_analysis()["flops"]}
+        if len(devices) > 1:
+            costs["reduced_bytes_per_step"] = reduced_bytes(lowered.compile().as_text())
+
+        def run() -> None:
+            nonlocal state
+            state, _ = jax.block_until_ready(epoch(state, examples, order(next(epochs)), lambda steps, metrics: False))
+
+        return run, costs
+
+    step, costs = trainer(STILL)
+    loop, _ = trainer(case.training.augmentation)
+    predict = make_predict(graphdef, devices)
+    views = [None, *fixed_views(case.views, case.training.augmentation, case.images.shape[1])[1:]]
+    there = replicate((params, stats, views), devices)
+    works = {
+        "step": step,
+        "loop": loop,
+        "infer": lambda: predict(*there[:2], case.images[: case.answered]),
+        "tta": lambda: [predict(*there[:2], case.viewed(), view) for view in there[2]],
+    }
+    probe = case.images[:32].astype(np.float32) / 255
+    exact, _, _ = init_arrays(replace(config, precision="float32"), axis_name=AXIS)
+    answer = lambda params, stats, images: apply(exact, params, stats, images, train=True)[0]
+    logits = jax.pmap(answer, AXIS, in_axes=(None, None, 0), devices=devices[:1])(params, stats, probe[None])
+    facts = {"parameters": count(params), **costs}
+    return Side(works, lambda: device_bytes(devices[0]), facts), Weights(params, stats, probe, np.asarray(logits)[0])
+
+
+def reduced_bytes(program: str) -> int:
+    """Bytes that each device adds up with the others in a compiled step: the results of its all-reduces, float32."""
+    results = " ".join(re.findall(r"= (.*?) all-reduce(?:-start)?\(", program))
+    shapes = [shape.split(",") if shape else [] for shape in re.findall(r"f32\[([\d,]*)\]", results)]
+    return sum(4 * math.prod(map(int, shape)) for shape in shapes)
+
+
+def device_bytes(device: jax.Device) -> int | None:
+    """The most memory that was ever in use on an accelerator; CPUs do not say."""
+    return (device.memory_stats() or {}).get("peak_bytes_in_use")
+
+
+def limits(precision: str) -> Side:
+    """This machine, and its own limits through the same compiler: a large matrix product and a large copy."""
+    devices = choose_devices(None)
+    precision = default_precision(devices) if precision == "auto" else precision
+    side, length = (2048, 2**26) if devices[0].platform == "cpu" else (8192, 2**28)
+    matrix, line = jnp.ones((side, side), precision), jnp.ones(length, jnp.float32)
+    product = jax.jit(lambda a: a @ a)
+    copy = jax.jit(lambda a: a + 1, donate_argnums=0)  # into memory that is there: new pages would be timed as well
+
+    def copied() -> None:
+        nonlocal line
+        line = jax.block_until_ready(copy(line))
+
+    works = {
+        "product": lambda: jax.block_until_ready(product(matrix)),
+        "copy": copied,
+    }
+    facts = {
+        "platform": devices[0].platform,
+        "device": devices[0].device_kind,
+        "devices": len(devices),
+        "precision": precision,
+        "product_flops": 2 * side**3,
+        "copy_bytes": 8 * length,
+    }
+    return Side(works, lambda: None, facts)

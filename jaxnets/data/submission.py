@@ -1,0 +1,44 @@
+"""Kaggle's submission file: one predicted class per test image."""
+
+from pathlib import Path
+
+import numpy as np
+
+from jaxnets.data.csv_text import clean_text, shown
+from jaxnets.errors import InputError
+from jaxnets.store.atomic import atomic_file
+from jaxnets.store.bounded import read_bytes
+
+SUBMISSION_LIMIT = 100_000_000
+"""Maximum size of a submission file in bytes."""
+
+
+def write_submission(path: Path, labels: np.ndarray) -> None:
+    """labels (T,), whole numbers from 0 up -> lines `ImageId,Label`, ids from 1, whole or not at all."""
+    if labels.ndim != 1 or labels.size == 0 or labels.dtype.kind not in "iu" or labels.min() < 0:
+        raise InputError(path, f"labels are {labels.dtype} {labels.shape}", "give one class from 0 up for each image")
+    rows = [f"{number},{label}\n" for number, label in enumerate(labels.tolist(), 1)]
+    with atomic_file(path) as draft:
+        draft.write_bytes("".join(["ImageId,Label\n", *rows]).encode())
+
+
+def read_submission(path: Path) -> np.ndarray:
+    """labels (T,) int32 in the order of the ids, which are 1 to T, each once; InputError names the first bad row."""
+    text = clean_text(read_bytes(path, limit=SUBMISSION_LIMIT), path)
+    header, *lines = text.removesuffix(b"\n").split(b"\n")
+    if header != b"ImageId,Label":
+        raise InputError(f"{path}:1", f"header is {shown(header)}", "make it ImageId,Label")
+    if not lines:
+        raise InputError(path, "has a header and no rows", "add a row for each image")
+    labels = np.full(len(lines), -1, np.int32)
+    for row, line in enumerate(lines, 2):
+        fields = line.split(b",")
+        if len(fields) != 2 or not all(field.isdigit() and len(field) < 10 for field in fields):
+            raise InputError(f"{path}:{row}", f"{shown(line)} is not an id and a class", "write two whole numbers")
+        number, label = map(int, fields)
+        if not 1 <= number <= len(lines):
+            raise InputError(f"{path}:{row}", f"id {number} is not from 1 to {len(lines)}", "number the rows from 1 up")
+        if labels[number - 1] >= 0:
+            raise InputError(f"{path}:{row}", f"id {number} stands there twice", "keep one row for each id")
+        labels[number - 1] = label
+    return labels

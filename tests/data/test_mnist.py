@@ -1,0 +1,96 @@
+import gzip
+import hashlib
+import os
+
+import numpy as np
+import pytest
+
+from jaxnets.data import fetch, load, mnist
+from jaxnets.data.idx import IdxFile, encode_idx
+
+RNG = np.random.default_rng(0)
+SHAPES = [(20, 28, 28), (20,), (10, 28, 28), (10,)]
+CONTENTS = {
+    name: encode_idx(RNG.integers(0, 10, shape, dtype=np.uint8))
+    for name, shape in zip(mnist.FILES, SHAPES, strict=True)
+}
+LAST = "t10k-labels-idx1-ubyte"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A data folder with four small files, held to be MNIST."""
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENTS.items()}
+    files = {name: IdxFile(shape, sums[name]) for name, shape in zip(sums, SHAPES, strict=True)}
+    monkeypatch.setattr(mnist, "FILES", files)
+    (tmp_path / "mnist").mkdir()
+    for name, content in CONTENTS.items():
+        (tmp_path / "mnist" / name).write_bytes(content)
+    return tmp_path
+
+
+def no_fetch(*_):
+    raise AssertionError("nothing may be fetched")
+
+
+def test_four_files_become_digits(folder, monkeypatch):
+    monkeypatch.setattr(fetch, "fetch", no_fetch)
+    first = folder / "mnist" / LAST
+    first.with_suffix(".gz").write_bytes(gzip.compress(first.read_bytes()))
+    first.unlink()
+    digits = load("mnist", folder=folder)
+    assert (digits.name, digits.num_classes) == ("mnist", 10)
+    assert [array.shape for array in digits[1:5]] == [(20, 28, 28, 1), (20,), (10, 28, 28, 1), (10,)]
+    assert [array.dtype for array in digits[1:5]] == [np.uint8, np.int32] * 2
+    assert encode_idx(digits.x_train[..., 0]) == CONTENTS["train-images-idx3-ubyte"]
+    assert load("mnist", folder / "mnist").name == "mnist"
+
+
+def test_only_missing_files_are_fetched(folder, monkeypatch):
+    asked = []
+
+    def fake_fetch(missing, place):
+        asked.append((list(missing), place))
+        (place / LAST).write_bytes(CONTENTS[LAST])
+
+    (folder / "mnist" / LAST).unlink()
+    monkeypatch.setattr(fetch, "fetch", fake_fetch)
+    load("mnist", folder=folder)
+    assert asked == [([LAST], folder / "mnist")]
+
+
+def test_a_named_folder_is_never_filled(folder, refused, monkeypatch):
+    monkeypatch.setattr(fetch, "fetch", no_fetch)
+    (folder / "mnist" / LAST).unlink()
+    refused([str(folder / "mnist"), LAST, "name no path"], load, "mnist", folder / "mnist")
+    refused(["absent", LAST], load, "mnist", folder / "absent")
+    refused(["train-images", "is not a folder"], load, "mnist", folder / "mnist" / "train-images-idx3-ubyte")
+
+
+def test_files_with_other_sums_are_refused(folder, refused):
+    path = folder / "mnist" / LAST
+    path.write_bytes(CONTENTS[LAST][:-1] + b"\x0b")
+    refused([str(path), "other content", "fetched again", ".npz"], load, "mnist", folder=folder)
+    refused([str(path), "put the original in its place", ".npz"], load, "mnist", folder / "mnist")
+
+
+@pytest.mark.timeout(20)
+def test_what_is_no_ordinary_file_is_refused(folder, refused):
+    path = folder / "mnist" / LAST
+    path.unlink()
+    os.mkfifo(path)
+    refused([str(path), "is a pipe"], load, "mnist", folder=folder)
+    path.unlink()
+    path.mkdir()
+    refused([str(path), "is a folder"], load, "mnist", folder=folder)
+    path.rmdir()
+    path.symlink_to(path)
+    refused([str(path), "cannot be read"], load, "mnist", folder=folder)
+
+
+def test_no_permission_is_told(folder, refused, monkeypatch):
+    def closed(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(mnist.Path, "open", closed)
+    refused(["train-images", "Permission denied", "permissions"], load, "mnist", folder=folder)

@@ -1,0 +1,44 @@
+from dataclasses import replace
+
+import pytest
+
+from experiments.cli.options import Options, parse
+from experiments.cli.overrides import change_preset, changes_of
+from experiments.cluster.parallel_members import flags
+from jaxnets.config import Augmentation, Training
+from jaxnets.errors import InputError
+from jaxnets.recipes import quick
+
+CHANGES = ["--training.learning-rate", "0.1", "--training.augmentation.zoom", "0", "--sizes", "width", "20"]
+
+
+def read(monkeypatch, words):
+    monkeypatch.setattr("sys.argv", ["pipeline.py", *words])
+    return parse(Options, None)
+
+
+def test_every_field_of_a_recipe_can_be_given(monkeypatch):
+    options = read(monkeypatch, CHANGES)
+    preset = change_preset(quick(), options.training, options.sizes)
+    recipe, before = preset.recipe("senet"), quick().recipe("senet")
+    assert recipe.sizes == {**before.sizes, "width": 20}
+    augmentation = replace(before.training.augmentation, zoom=0.0)
+    assert recipe.training == replace(before.training, learning_rate=0.1, augmentation=augmentation)
+    assert preset.name.startswith("quick-")
+    assert preset.name != change_preset(quick(), options.training, {"width": 21}).name
+
+
+def test_without_changes_the_preset_stays_as_it_is(monkeypatch):
+    options = read(monkeypatch, [])
+    assert change_preset(quick(), options.training, options.sizes) == quick()
+
+
+def test_a_process_that_trains_for_another_gets_the_same_options(monkeypatch):
+    options = read(monkeypatch, [*CHANGES, "--fold", "2", "5", "--no-resume", "--students", "senet"])
+    assert read(monkeypatch, flags(options)) == options
+
+
+def test_a_value_that_a_recipe_does_not_allow_is_one_line():
+    changes = changes_of(Training)(augmentation=changes_of(Augmentation)(zoom=-1.0))
+    with pytest.raises(InputError, match=r"zoom: -1.0 is not allowed"):
+        change_preset(quick(), changes, {})

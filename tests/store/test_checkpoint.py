@@ -1,0 +1,262 @@
+import errno
+import os
+import re
+from collections import namedtuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnets.errors import DivergedError, InputError
+from jaxnets.store import atomic, checkpoint
+from jaxnets.store.checkpoint import restore, save, steps
+from jaxnets.store.manifest import sealed_folder
+
+State = namedtuple("State", ["step", "weights"])
+FACTS = {"history": [{"loss": 0.1}]}
+
+
+class KilledError(Exception):
+    """Stands for a kill: nothing in the package catches it."""
+
+
+def tree(value):
+    weights = lambda: {"kernel": np.full((3, 2), value, np.float32), "bias": np.arange(2, dtype=np.float64)}
+    return {"one": weights(), "two": State(np.int32(value), (np.ones(1), weights()))}
+
+
+def assert_holds(folder, value):
+    saved = restore(folder, tree(0))
+    assert saved.facts == FACTS
+    jax.tree.map(np.testing.assert_array_equal, saved.items, tree(value))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Holds steps 1 and 2."""
+    for step in (1, 2):
+        save(tmp_path, step, tree(step), FACTS)
+    return tmp_path
+
+
+def test_the_newest_step_is_restored(folder):
+    assert_holds(folder, 2)
+    assert steps(folder) == [1, 2]
+    assert restore(folder / "empty", tree(0)) is None
+
+
+def test_two_steps_are_kept_and_leftovers_go(folder):
+    for leftover in (".0.01234567.tmp", ".3.01234567.tmp"):
+        (folder / leftover).mkdir()
+        (folder / leftover / "part").touch()
+    save(folder, 3, tree(3), FACTS)
+    assert sorted(path.name for path in folder.iterdir()) == ["2", "3"]
+    assert_holds(folder, 3)
+
+
+@pytest.mark.parametrize(("keep", "left"), [(1, [1]), (2, [0, 1])])
+def test_the_step_just_saved_stays_and_is_restored(tmp_path, keep, left):
+    """After a damaged step 2 was passed over, the training continues from an earlier one."""
+    for step in (0, 2, 1):
+        save(tmp_path, step, tree(step), FACTS, keep=keep if step == 1 else 9)
+    assert steps(tmp_path) == left
+    assert_holds(tmp_path, 1)
+
+
+def test_a_step_can_be_saved_again(folder):
+    save(folder, 2, tree(5), FACTS)
+    assert_holds(folder, 5)
+
+
+def test_one_item_alone_is_restored(folder):
+    like = {"one": jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree(0)["one"])}
+    saved = restore(folder, like)
+    jax.tree.map(np.testing.assert_array_equal, saved.items, {"one": tree(2)["one"]})
+
+
+def test_a_folder_may_have_any_name(tmp_path):
+    odd = "".join(map(chr, range(1, 128))).replace("/", "") + "[a]*?\udcff"
+    folder = tmp_path / odd / "gs:" / "state"
+    save(folder, 1, tree(1), FACTS)
+    assert_holds(folder, 1)
+    assert [path.name for path in tmp_path.iterdir()] == [odd]
+    assert sorted(path.name for path in folder.iterdir()) == ["1"]
+
+
+def refused(call, *arguments):
+    """-> whether the call was refused in the words for a disk that does not take it."""
+    try:
+        call(*arguments)
+    except InputError as error:
+        return "cannot be written" in str(error)
+    return False
+
+
+def damage(path, kind, rng):
+    content = path.read_bytes()
+    if kind == "delete":
+        path.unlink()
+    elif kind == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "append":
+        path.write_bytes(content + b"\0")
+    else:
+        place = rng.integers(len(content))
+        path.write_bytes(content[:place] + bytes([content[place] ^ (1 << rng.integers(8))]) + content[place + 1 :])
+
+
+@pytest.mark.parametrize("kind", ["delete", "cut", "append", "flip"])
+def test_a_damaged_step_is_passed_over_with_one_warning(folder, kind):
+    rng, step = np.random.default_rng(0), folder / "2"
+    for path in [path for path in step.rglob("*") if path.is_file()]:
+        kept = path.read_bytes()
+        damage(path, kind, rng)
+        with pytest.warns(UserWarning, match=r"; step 2 is left out") as warned:
+            assert_holds(folder, 1)
+        assert len(warned) == 1
+        assert str(step) in str(warned[0].message)
+        path.write_bytes(kept)
+    assert_holds(folder, 2)
+
+
+def test_without_any_whole_step_a_person_is_asked(folder):
+    for step in "12":
+        (folder / step / "seal.json").unlink()
+    with pytest.warns(UserWarning, match="step 2"), pytest.raises(InputError, match="1: has no seal"):
+        restore(folder, tree(0))
+
+
+def test_a_kill_while_an_old_step_is_deleted(folder, monkeypatch):
+    def killed(path):
+        if path.exists():
+            (path / "seal.json").unlink()
+            raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic, "remove", killed)
+        with pytest.raises(KilledError):
+            save(folder, 3, tree(3), FACTS)
+    assert_holds(folder, 3)
+    save(folder, 4, tree(4), FACTS)
+    assert sorted(path.name for path in folder.iterdir()) == ["3", "4"]
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # orbax, of what it gives up
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(("call", "every"), [("fsync", 5), ("rename", 1), ("replace", 1), ("mkdir", 1), ("scandir", 5)])
+def test_an_error_at_any_call_of_a_save_costs_nothing(folder, monkeypatch, call, every):
+    """The K-th call fails, for every K or every fifth: the steps before are whole, and the next save works."""
+    struck = True
+    for place in range(1, 200, every):
+        if not struck:
+            break
+        count, struck, real = 0, False, getattr(os, call)
+
+        def fails(*arguments, real=real, place=place, **options):
+            nonlocal count, struck
+            count += 1
+            if count == place:
+                struck = True
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return real(*arguments, **options)
+
+        step = 10 * place
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, fails)
+            saved = not refused(save, folder, step, tree(step), FACTS)
+        newest = steps(folder)[-1]
+        assert newest == step or not saved
+        assert_holds(folder, newest)
+        save(folder, step + 1, tree(step + 1), FACTS)
+        assert_holds(folder, step + 1)
+    assert place > 2
+
+
+def test_a_disk_that_keeps_something_else_is_noticed(folder, monkeypatch):
+    monkeypatch.setattr(checkpoint, "read", lambda path, like: tree(7))
+    with pytest.raises(InputError, match="what was written reads otherwise"):
+        save(folder, 3, tree(3), FACTS)
+    monkeypatch.undo()
+    assert_holds(folder, 2)
+
+
+def test_a_step_stays_until_it_is_written_anew(folder, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "same", lambda one, other: False)
+        assert refused(save, folder, 2, tree(5), FACTS)
+    assert_holds(folder, 2)
+    save(folder, 2, tree(5), FACTS)
+    assert_holds(folder, 5)
+
+
+def test_a_disk_without_room_is_noticed_before(folder, monkeypatch):
+    usage = namedtuple("usage", ["free"])
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: usage(10))
+    with pytest.raises(InputError, match=r"0\.0 MiB are needed, 0\.0 MiB are free. Fix: make room"):
+        save(folder, 3, tree(3), FACTS)
+    assert steps(folder) == [1, 2]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_never_written(folder, value):
+    items = tree(3)
+    items["two"].weights[1]["kernel"][1, 1] = value
+    with pytest.raises(DivergedError, match="two/weights/1/kernel is not finite at step 3"):
+        save(folder, 3, items, FACTS)
+    assert_holds(folder, 2)
+
+
+def test_another_networks_step_is_refused_by_name(folder):
+    like = tree(0)
+    like["one"] = {"kernel": np.zeros((3, 2), np.float16), "scale": np.zeros(2)}
+    with pytest.raises(InputError) as refused:
+        restore(folder, like)
+    assert "one/bias is float64 (2,), not there; one/kernel is float32 (3, 2), not float16 (3, 2)" in str(refused.value)
+    assert "one/scale is missing, not float64 (2,)" in str(refused.value)
+    assert "more" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+WEIGHTS = {"bias": np.ones(2, "f4"), "kernel": np.ones((3, 2), "f4"), "step": np.int32(7)}
+
+
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray], ids=["NumPy", "JAX"])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"kernel": np.ones((3, 2), "f2")}, "kernel is float32 (3, 2), not float16 (3, 2)"),
+        ({"kernel": np.ones((3, 2), jnp.bfloat16)}, "kernel is float32 (3, 2), not bfloat16 (3, 2)"),
+        ({"kernel": np.ones((3, 2), "i4")}, "kernel is float32 (3, 2), not int32 (3, 2)"),
+        ({"kernel": np.ones((2, 3), "f4")}, "kernel is float32 (3, 2), not float32 (2, 3)"),
+        ({"kernel": np.ones((6,), "f4")}, "kernel is float32 (3, 2), not float32 (6,)"),
+        ({"kernel": np.ones((1, 2), "f4")}, "kernel is float32 (3, 2), not float32 (1, 2)"),
+        ({"kernel": np.ones((4, 2), "f4")}, "kernel is float32 (3, 2), not float32 (4, 2)"),
+        ({"kernel": {"a": np.ones((3, 2), "f4")}}, "kernel is float32 (3, 2), not there; one/kernel/a is missing"),
+        ({"bias": np.float32(1)}, "bias is float32 (2,), not float32 ()"),
+        ({"step": np.ones(1, "i4")}, "step is int32 (), not int32 (1,)"),
+        ({"step": np.uint32(7)}, "step is int32 (), not uint32 ()"),
+        ({"scale": np.ones(2, "f4")}, "scale is missing, not float32 (2,)"),
+    ],
+)
+def test_no_array_is_cast_or_cut_to_fit(tmp_path, kind, change, words):
+    save(tmp_path, 1, {"one": jax.tree.map(kind, WEIGHTS)}, FACTS)
+    with pytest.raises(InputError, match=re.escape(f"holds another network: one/{words}")) as refused:
+        restore(tmp_path, {"one": jax.tree.map(kind, WEIGHTS | change)})
+    assert "\n" not in str(refused.value)
+
+
+def test_the_folder_of_something_else_is_no_step(tmp_path):
+    with sealed_folder(tmp_path / "1", {"views": 3}):
+        pass
+    with pytest.raises(InputError, match="is no step of a training"):
+        restore(tmp_path, tree(0))
+
+
+def test_a_device_that_is_missing_is_no_fault_of_what_is_read(folder, monkeypatch):
+    def fail():
+        raise RuntimeError("no such plugin")
+
+    monkeypatch.setattr(jax, "devices", fail)
+    with pytest.raises(InputError, match="JAX_PLATFORMS: there is no device of that kind"):
+        restore(folder, tree(0))
