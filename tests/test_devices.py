@@ -1,27 +1,31 @@
-import ctypes
-import resource
+import subprocess
 import sys
 
 import pytest
 
+USE_AND_FREE = """
+import ctypes, resource
 from jaxnets.devices import choose_devices
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype = libc.memset.restype = ctypes.c_void_p
+size = 2**27
+
+def page_faults():
+    begin = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    pointer = ctypes.c_void_p(libc.malloc(ctypes.c_size_t(size)))
+    libc.memset(pointer, 1, ctypes.c_size_t(size))
+    libc.free(pointer)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - begin
+
+choose_devices(None)
+page_faults()
+print(page_faults() / (size // resource.getpagesize()) if hasattr(libc, "gnu_get_libc_version") else 0)
+"""
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's mallopt")
 def test_freed_memory_is_used_again():
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "gnu_get_libc_version"):
-        pytest.skip("not glibc")
-    libc.malloc.restype = libc.memset.restype = ctypes.c_void_p
-    size = 2**27
-
-    def use_and_free():
-        begin = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        pointer = ctypes.c_void_p(libc.malloc(ctypes.c_size_t(size)))
-        libc.memset(pointer, 1, ctypes.c_size_t(size))
-        libc.free(pointer)
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - begin
-
-    choose_devices(None)
-    use_and_free()
-    assert use_and_free() < size // resource.getpagesize() / 10
+    # A process of its own: a thread that allocated before the limit was set keeps its arena, which holds 64 MB.
+    done = subprocess.run([sys.executable, "-c", USE_AND_FREE], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 0.1
