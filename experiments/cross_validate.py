@@ -11,12 +11,12 @@ import numpy as np
 from experiments.cli.console import result, show_table
 from experiments.cli.options import Options, run
 from experiments.cli.output_dir import Job, check_families, open_job
-from experiments.cluster.parallel_members import is_quicker, train_apart
+from experiments.cluster.parallel_members import is_faster_in_parallel, train_in_parallel
 from experiments.predict import predict_member, predictions, read_log_probs
 from experiments.train import train_member
 from jaxnets import data
 from jaxnets.errors import InputError
-from jaxnets.store.manifest import check, identity, is_made, sealed_folder
+from jaxnets.store.manifest import check, identity, is_up_to_date, sealed_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +63,8 @@ def out_of_fold(options: CrossValidateOptions, number: int) -> dict[str, tuple[n
             recipes = tuple(job.preset.recipe(family) for family in options.families)
             job = job._replace(preset=replace(job.preset, recipes=recipes))
         models = job.teachers()
-        if options.parallel == "members" or (options.parallel == "auto" and is_quicker(job)):
-            train_apart(job, given, models)
+        if options.parallel == "members" or (options.parallel == "auto" and is_faster_in_parallel(job)):
+            train_in_parallel(job, given, models)
         for folder, (family, seed) in zip(models, members(job), strict=True):
             train_member(job, folder, family, seed)
             predict_member(job, folder)
@@ -84,7 +84,7 @@ def members(job: Job) -> Iterator[tuple[str, int]]:
 
 def save(folder: Path, log_probs: dict[str, np.ndarray], made_from: dict[str, list[str]]) -> None:
     """Leaves NAME.npz with `log_probs` (V, N, K) of every model in a sealed directory."""
-    if not is_made(folder, made_from):
+    if not is_up_to_date(folder, made_from):
         with sealed_folder(folder, made_from) as draft:
             for name, array in log_probs.items():
                 np.savez(draft / f"{name}.npz", log_probs=array)

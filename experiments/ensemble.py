@@ -10,11 +10,11 @@ from experiments.cli.console import percent, result
 from experiments.cli.options import Options, run
 from experiments.cli.output_dir import Job, compute, open_job
 from experiments.predict import predictions, read_log_probs, trained
-from experiments.reporting.metrics import combine_views, summarise
+from experiments.reporting.metrics import mean_over_views, summarise
 from jaxnets.data.submission import write_submission
 from jaxnets.errors import InputError
 from jaxnets.store.atomic import atomic_file, read_json, write_json
-from jaxnets.store.manifest import check, identity, is_made
+from jaxnets.store.manifest import check, identity, is_up_to_date
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +33,13 @@ def combine_members(job: Job, networks: list[Path], *, fit_weights: bool = False
         "predictions": {network.name: identity(predictions(job, network)) for network in networks},
         "fitted_weights": fit_weights,
     }
-    if not is_made(folder, origin):
+    if not is_up_to_date(folder, origin):
         from jaxnets.inference.ensemble import combine
         from jaxnets.inference.ensemble import fit_weights as fitted
 
         with compute(job, "ensemble", folder, origin) as draft:
             views = read_log_probs(job, networks)
-            valid, test = map(combine_views, views.values())
+            valid, test = map(mean_over_views, views.values())
             weights = fitted(valid, job.valid_labels()) if fit_weights else np.full(len(networks), 1 / len(networks))
             names = {"members": [network.name for network in networks], "fitted_weights": fit_weights}
             summary = summarise(views["valid"], weights, job.valid_labels())

@@ -19,11 +19,11 @@ from experiments.cli.provenance import clocked, command, versions
 from experiments.ensemble import read_ensemble
 from experiments.predict import read_log_probs
 from experiments.reporting.error_analysis import draw_failures, short_names
-from experiments.reporting.metrics import Answers, check_rows, describe_members, ensemble_tests, show, summarise
+from experiments.reporting.metrics import Predictions, check_rows, describe_members, ensemble_tests, show, summarise
 from jaxnets import data
 from jaxnets.errors import InputError
 from jaxnets.store.atomic import read_json, write_json
-from jaxnets.store.manifest import identity, own_sum
+from jaxnets.store.manifest import checksum_of, identity
 from jaxnets.store.train_rows import FILE, was_trained_on
 
 
@@ -50,7 +50,7 @@ def evaluate(
     trained_rows = 0 if test_labels is None else check_rows(folders, job.digits.x_test, allowed=allowed)
     inductive = [read_config(folder).pseudo_labels is None for folder in folders]
     valid, test = read_log_probs(job, folders).values()
-    answers = Answers(folders, inductive, valid, job.valid_labels(), test, test_labels, trained_rows)
+    answers = Predictions(folders, inductive, valid, job.valid_labels(), test, test_labels, trained_rows)
     pseudo_path = job.out / "pseudo_labels" / "summary.json"
     facts = {
         "data": job.digits.name,
@@ -62,9 +62,9 @@ def evaluate(
         "made_from": origin(job.out / "ensemble", test_labels, allowed=allowed),
     }
     with clocked(job.out, "evaluate"):
-        report = report_of(answers, facts, summary, job.digits.x_test, job.devices, job.out)
+        report = make_report(answers, facts, summary, job.digits.x_test, job.devices, job.out)
     report |= start()
-    leave_report(job.out, report, answers, job.digits, job.valid_rows, job.preset.selection)
+    write_reports(job.out, report, answers, job.digits, job.valid_rows, job.preset.selection)
     return report
 
 
@@ -74,8 +74,8 @@ def origin(ensemble: Path, test_labels: np.ndarray | None, *, allowed: bool) -> 
     return {"ensemble": identity(ensemble), "test_labels": labels, "allow_trained_rows": allowed}
 
 
-def report_of(
-    answers: Answers, facts: dict[str, Any], summary: dict[str, Any], images: np.ndarray, devices: Any, out: Path
+def make_report(
+    answers: Predictions, facts: dict[str, Any], summary: dict[str, Any], images: np.ndarray, devices: Any, out: Path
 ) -> dict[str, Any]:
     """-> the report: `facts` of its own, what `summary` says of the ensemble, and what the test labels say of both."""
     import jax
@@ -97,24 +97,24 @@ def report_of(
     return report
 
 
-def leave_report(out: Path, report: dict[str, Any], *material: Any) -> None:
+def write_reports(out: Path, report: dict[str, Any], *material: Any) -> None:
     """The page first: where report.json is current, so is the page. There is none without a label to judge by."""
     from experiments.reporting.report import write_report
 
     if report["valid_rows"] or report["ensemble"]["test_accuracy"] is not None:
         write_report(out, report, *material)
-    write_json(out / "report.json", report | {"sha256": own_sum(report)})
+    write_json(out / "report.json", report | {"sha256": checksum_of(report)})
 
 
 def read_report(path: Path) -> dict[str, Any]:
     """InputError where it is missing or was changed after it was written."""
     report = read_json(path)
-    if report.pop("sha256", None) != own_sum(report):
+    if report.pop("sha256", None) != checksum_of(report):
         raise InputError(path, "was changed after it was written", "delete it, and have it made anew")
     return report
 
 
-def evaluate_runs(options: EvaluateOptions, out: Path, begin: float) -> dict[str, Any]:
+def evaluate_models(options: EvaluateOptions, out: Path, begin: float) -> dict[str, Any]:
     """-> the report of pretrained networks or of any runs' folders, on the test rows of the data, which is left in
     `out` as JSON and as a page."""
     from jaxnets.devices import choose_devices
@@ -123,7 +123,7 @@ def evaluate_runs(options: EvaluateOptions, out: Path, begin: float) -> dict[str
     digits = data.load(options.data, options.data_path)
     if digits.y_test is None:
         raise InputError(f"data {options.data}", "has no test labels", "score the networks on mnist, for instance")
-    folders = named_runs(options)
+    folders = named_models(options)
     runs = open_runs(folders, digits)
     trained_rows = check_rows(folders, digits.x_test, allowed=options.allow_trained_rows)
     writable_file(out / "report.json")
@@ -137,7 +137,7 @@ def evaluate_runs(options: EvaluateOptions, out: Path, begin: float) -> dict[str
         say(f"{folder.name}: predicted")
     test, valid = np.split(np.stack(members), [len(digits.x_test)], axis=2)
     inductive = [trained_run.config.pseudo_labels is None for trained_run in runs]
-    answers = Answers(folders, inductive, valid, digits.y_train[valid_rows], test, digits.y_test, trained_rows)
+    answers = Predictions(folders, inductive, valid, digits.y_train[valid_rows], test, digits.y_test, trained_rows)
     weights = np.full(len(runs), 1 / len(runs))
     names = {"members": short_names(folders), "fitted_weights": False, "weights": weights.tolist()}
     facts = {
@@ -150,16 +150,16 @@ def evaluate_runs(options: EvaluateOptions, out: Path, begin: float) -> dict[str
         "made_from": None,
     }
     summary = names | summarise(valid, weights, answers.valid_labels)
-    report = report_of(answers, facts, summary, digits.x_test, devices, out) | how_it_began(begin, resumed=False)
-    leave_report(out, report, answers, digits, valid_rows)
+    report = make_report(answers, facts, summary, digits.x_test, devices, out) | run_info(begin, resumed=False)
+    write_reports(out, report, answers, digits, valid_rows)
     return report
 
 
-def how_it_began(begin: float, *, resumed: bool) -> dict[str, Any]:
+def run_info(begin: float, *, resumed: bool) -> dict[str, Any]:
     return {"command": command(), "total_seconds": time.perf_counter() - begin, "resumed": resumed}
 
 
-def named_runs(options: EvaluateOptions) -> list[Path]:
+def named_models(options: EvaluateOptions) -> list[Path]:
     """The folders that the command line names; InputError if there are none."""
     from jaxnets.store.weights import PRETRAINED
 
@@ -210,19 +210,19 @@ def main(options: EvaluateOptions) -> None:
                 before = read_report(path)
 
             def start() -> dict[str, Any]:  # the pipeline's, if it was that which made the job
-                return {name: before.get(name, ours) for name, ours in how_it_began(begin, resumed=True).items()}
+                return {name: before.get(name, ours) for name, ours in run_info(begin, resumed=True).items()}
 
             report = evaluate(job, test_labels, start, allowed=options.allow_trained_rows)
-        conclude(report, job.out / "report.json", job.out / "report.html")
+        print_summary(report, job.out / "report.json", job.out / "report.html")
         return
     if options.require_identical:
         raise InputError("--require-identical", "is for jobs: only they keep their environment", "leave it out")
     check_views(options.views)
     out = options.out or Path("checkpoints") / ("pretrained-evaluated" if options.pretrained else "runs-evaluated")
-    conclude(evaluate_runs(options, out, begin), out / "report.json", out / "report.html")
+    print_summary(evaluate_models(options, out, begin), out / "report.json", out / "report.html")
 
 
-def conclude(report: dict[str, Any], *paths: Path) -> None:
+def print_summary(report: dict[str, Any], *paths: Path) -> None:
     """The end of what is said in the terminal: the table, and a line with the result and where more is to be found."""
     show(report)
     accuracy = report["ensemble"]["test_accuracy"]

@@ -13,12 +13,12 @@ from typing import Any, Literal
 import numpy as np
 
 from experiments.cli.console import say
-from experiments.cli.distributed import meet
-from experiments.cli.options import ScoreOptions, joins, run
+from experiments.cli.distributed import barrier
+from experiments.cli.options import ScoreOptions, is_distributed, run
 from experiments.cli.output_dir import Job, open_job
-from experiments.cluster.parallel_members import is_quicker, train_apart
+from experiments.cluster.parallel_members import is_faster_in_parallel, train_in_parallel
 from experiments.ensemble import combine_members
-from experiments.evaluate import conclude, evaluate, how_it_began, origin, read_report
+from experiments.evaluate import evaluate, origin, print_summary, read_report, run_info
 from experiments.predict import predict_member
 from experiments.pseudo_label import choose_pseudo_labels
 from experiments.train import train_member
@@ -42,13 +42,13 @@ def main(options: PipelineOptions) -> None:
         check_overlap(digits)
     with open_job(options, begins=True, several=True) as job:
         report = finish(job, options, digits.y_test, begin)
-    forget_programs()
+    clear_compiled_programs()
     if report is None:
         return
-    conclude(report, *(job.out / name for name in ("submission.csv", "report.json", "report.html")))
+    print_summary(report, *(job.out / name for name in ("submission.csv", "report.json", "report.html")))
 
 
-def forget_programs() -> None:
+def clear_compiled_programs() -> None:
     """JAX keeps what it compiled, half a gigabyte a pipeline: many of them in one process would fill the memory."""
     import jax
 
@@ -57,37 +57,39 @@ def forget_programs() -> None:
 
 def finish(job: Job, options: PipelineOptions, test_labels: np.ndarray | None, begin: float) -> dict[str, Any] | None:
     """Does what is not done yet of a job -> its report. Of several processes all train, and the first does the rest."""
-    from jaxnets.devices import leads
+    from jaxnets.devices import is_primary
 
     resumed, allowed = (job.out / "members").is_dir(), options.allow_trained_rows
     networks = [*job.teachers(), *job.students()]
     if resumed:
         say(f"goes on: {sum(map(Path.is_dir, networks))} of {len(networks)} networks are trained")
     left_out = set((job.out / "members").glob("[!.]*")) - set(networks)
-    if left_out and leads():
+    if left_out and is_primary():
         warnings.warn(f"{len(left_out)} trained networks are left out: --seeds and --students add them", stacklevel=2)
-    apart = options.parallel == "members" or (options.parallel == "auto" and not joins(options) and is_quicker(job))
+    apart = options.parallel == "members" or (
+        options.parallel == "auto" and not is_distributed(options) and is_faster_in_parallel(job)
+    )
     if apart:
-        train_apart(job, options, job.teachers())
+        train_in_parallel(job, options, job.teachers())
     for folder in job.teachers():
         family, _, seed = folder.name.rpartition("-")
         train_member(job, folder, family, int(seed))
-        if leads():
+        if is_primary():
             predict_member(job, folder)
 
     if job.preset.students:
-        if leads():
+        if is_primary():
             choose_pseudo_labels(job)
-        meet("pseudo-labels")
+        barrier("pseudo-labels")
         if apart:
-            train_apart(job, options, job.students())
+            train_in_parallel(job, options, job.students())
     for family, folder in zip(job.preset.students, job.students(), strict=True):
         train_member(job, folder, family, job.seed, pseudo_labels=job.out / "pseudo_labels")
-        if leads():
+        if is_primary():
             predict_member(job, folder)
 
-    report = score(job, test_labels, begin, allowed=allowed, resumed=resumed) if leads() else None
-    meet("end")
+    report = score(job, test_labels, begin, allowed=allowed, resumed=resumed) if is_primary() else None
+    barrier("end")
     return report
 
 
@@ -101,12 +103,12 @@ def score(job: Job, test_labels: np.ndarray | None, begin: float, *, allowed: bo
             report = read_report(path)
             if report["made_from"] == origin(job.out / "ensemble", test_labels, allowed=allowed):
                 return report
-    return evaluate(job, test_labels, partial(how_it_began, begin, resumed=resumed), allowed=allowed)
+    return evaluate(job, test_labels, partial(run_info, begin, resumed=resumed), allowed=allowed)
 
 
 def check_parallel(options: PipelineOptions) -> None:
     if options.parallel == "members":
-        if joins(options):
+        if is_distributed(options):
             raise InputError("--parallel", "members is for one process alone", "leave it out, or give data")
         # This process and the one that trains on it have to share each accelerator's memory.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")

@@ -8,28 +8,28 @@ import numpy as np
 from experiments.cli.console import percent, say
 from experiments.cli.options import Options, run
 from experiments.cli.output_dir import Job, compute, open_job
-from experiments.reporting.metrics import share_right
+from experiments.reporting.metrics import accuracy_or_none
 from jaxnets.errors import InputError
-from jaxnets.store.manifest import check, identity, is_made
+from jaxnets.store.manifest import check, identity, is_up_to_date
 
 
 def predict_member(job: Job, network: Path) -> None:
     """Leaves predictions/NAME/ with valid.npz and test.npz, each an array `log_probs` (V, N, K), of a trained run."""
     folder = predictions(job, network)
     origin = {"network": identity(network), "data_sha256": job.data_sha256, "views": job.preset.views}
-    if is_made(folder, origin):
+    if is_up_to_date(folder, origin):
         return
-    from jaxnets.devices import local
+    from jaxnets.devices import local_devices
     from jaxnets.inference.ensemble import combine
     from jaxnets.inference.tta import tta
     from jaxnets.runs import open_run
 
     with compute(job, f"predict {network.name}", folder, origin) as draft:
-        answers = tta(open_run(network), job.pictures(), views=job.preset.views, devices=local(job.devices))
+        answers = tta(open_run(network), job.pictures(), views=job.preset.views, devices=local_devices(job.devices))
         for name, log_probs in answers.items():
             np.savez(draft / f"{name}.npz", log_probs=log_probs)
     labels = job.valid_labels()
-    plain, views = share_right(answers["valid"][0], labels), share_right(combine(answers["valid"]), labels)
+    plain, views = accuracy_or_none(answers["valid"][0], labels), accuracy_or_none(combine(answers["valid"]), labels)
     say(f"{network.name:<20} predicted  valid {percent(plain)}, with {job.preset.views} views {percent(views)}")
 
 
@@ -44,7 +44,7 @@ def read_log_probs(job: Job, networks: list[Path]) -> dict[str, np.ndarray]:
         InputError: they are missing, damaged, or of a network that was trained anew.
         DivergedError: some are not finite.
     """
-    from jaxnets.inference.predict import finite
+    from jaxnets.inference.predict import require_finite
 
     answers: dict[str, Any] = {"valid": [], "test": []}
     for network in networks:
@@ -53,7 +53,7 @@ def read_log_probs(job: Job, networks: list[Path]) -> dict[str, np.ndarray]:
             raise InputError(folder, "holds no answers of this network", "run experiments.predict, or the pipeline")
         for name, arrays in answers.items():
             with np.load(folder / f"{name}.npz", allow_pickle=False) as file:
-                arrays.append(finite(file["log_probs"], f"{folder / name}.npz"))
+                arrays.append(require_finite(file["log_probs"], f"{folder / name}.npz"))
     return {name: np.stack(arrays) for name, arrays in answers.items()}
 
 

@@ -6,9 +6,9 @@ from experiments.cli.console import result
 from experiments.cli.options import Options, run
 from experiments.cli.output_dir import Job, compute, open_job
 from experiments.predict import read_log_probs
-from experiments.reporting.metrics import combine_views
+from experiments.reporting.metrics import mean_over_views
 from jaxnets.store.atomic import read_json, write_json
-from jaxnets.store.manifest import identity, is_made
+from jaxnets.store.manifest import identity, is_up_to_date
 
 
 def choose_pseudo_labels(job: Job) -> None:
@@ -19,7 +19,7 @@ def choose_pseudo_labels(job: Job) -> None:
     """
     folder = job.out / "pseudo_labels"
     origin = {"teachers": [identity(teacher) for teacher in job.teachers()]}
-    if is_made(folder, origin):
+    if is_up_to_date(folder, origin):
         return
     from jaxnets.inference.calibrate import fit_temperature
     from jaxnets.inference.ensemble import combine
@@ -27,7 +27,7 @@ def choose_pseudo_labels(job: Job) -> None:
 
     with compute(job, "pseudo_labels", folder, origin) as draft:
         answers = read_log_probs(job, job.teachers())
-        valid, test = map(combine_views, answers.values())
+        valid, test = map(mean_over_views, answers.values())
         temperature = fit_temperature(combine(valid), job.valid_labels())
         chosen = select(test, temperature, job.preset.selection)
         weights = np.full(len(chosen.rows), job.preset.selection.weight, np.float32)

@@ -15,7 +15,7 @@ from scratch.weights import load_params, save_params
 Row = dict[str, float]
 
 
-def save_look(unfinished: Path, state: State, history: list[Row], made_from: dict[str, Any]) -> None:
+def save_checkpoint(unfinished: Path, state: State, history: list[Row], made_from: dict[str, Any]) -> None:
     """All that the training needs to go on, in a sealed folder of its own; of the others the one before it stays."""
     folder = unfinished / f"epoch-{state.epoch}"
     with writing(unfinished):
@@ -23,7 +23,7 @@ def save_look(unfinished: Path, state: State, history: list[Row], made_from: dic
             save_params(draft / "weights.npz", state.params)
             save_params(draft / "velocity.npz", state.velocity)
             write_history(draft / "metrics.csv", history)
-        found = looks(unfinished)
+        found = saved_checkpoints(unfinished)
         before = [look for look in found if epoch(look) < state.epoch]
         for look in found:
             if look not in (folder, *before[-1:]):
@@ -33,7 +33,7 @@ def save_look(unfinished: Path, state: State, history: list[Row], made_from: dic
 def resume(unfinished: Path, made_from: dict[str, Any]) -> tuple[State | None, list[Row]]:
     """The last look at an unfinished training, if there is one. A damaged one is passed over with a warning; InputError
     where none is whole."""
-    found = looks(unfinished)
+    found = saved_checkpoints(unfinished)
     for folder in reversed(found):
         try:
             check_origin(folder, made_from)
@@ -47,7 +47,7 @@ def resume(unfinished: Path, made_from: dict[str, Any]) -> tuple[State | None, l
     return None, []
 
 
-def looks(unfinished: Path) -> list[Path]:
+def saved_checkpoints(unfinished: Path) -> list[Path]:
     """Those that there are, rising; a copy under another name is none."""
     return sorted((path for path in unfinished.glob("epoch-*") if path.name[6:].isdecimal()), key=epoch)
 

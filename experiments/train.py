@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.cli.console import describe, result, training_line
-from experiments.cli.distributed import agreed, meet, pulsing
+from experiments.cli.distributed import barrier, heartbeats, synchronized_stop
 from experiments.cli.exit_codes import Stopped, deferred
 from experiments.cli.options import Options, run
 from experiments.cli.output_dir import Job, open_job
@@ -46,13 +46,13 @@ def train_member(job: Job, folder: Path, family: str, seed: int, *, pseudo_label
 
     Raises InputError where the folder holds another network, or a damaged one; DivergedError as `fit` does.
     """
-    from jaxnets.devices import leads
+    from jaxnets.devices import is_primary
     from jaxnets.runs import RunConfig
     from jaxnets.training.fit import Validation, fit
-    from jaxnets.training.step import Examples, labelled
+    from jaxnets.training.step import Examples, one_hot_examples
 
     digits = job.digits
-    examples = labelled(digits.x_train[job.train_rows], digits.y_train[job.train_rows], digits.num_classes)
+    examples = one_hot_examples(digits.x_train[job.train_rows], digits.y_train[job.train_rows], digits.num_classes)
     facts: dict[str, Any] = {"seed": seed, "precision": job.precision, "data_sha256": job.data_sha256}
     if pseudo_labels is not None:
         extra, sha256 = read_pseudo_labels(pseudo_labels, digits.x_test)
@@ -63,16 +63,16 @@ def train_member(job: Job, folder: Path, family: str, seed: int, *, pseudo_label
     made_from = {"config": config.settings(), "train_rows": rows}
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     valid = Validation(digits.x_train[job.valid_rows], job.valid_labels())
-    with locked(folder.with_name(f".{folder.name}.lock")) if leads() else nullcontext():
+    with locked(folder.with_name(f".{folder.name}.lock")) if is_primary() else nullcontext():
         if folder.is_dir():
             return check_trained(folder, made_from, identical=job.identical)
         if unfinished.is_symlink():
             raise InputError(unfinished, "is a link", "remove it")
-        if leads():
+        if is_primary():
             job.compare()
-        wanted = job.tensorboard and leads()
+        wanted = job.tensorboard and is_primary()
         events = event_file(job.out / "tensorboard" / folder.name, wanted=wanted)
-        with training_line(folder.name) as show, events as write, pulsing() as pulse, deferred() as stopping:
+        with training_line(folder.name) as show, events as write, heartbeats() as pulse, deferred() as stopping:
 
             def report(progress: "Progress") -> None:
                 pulse(describe(folder.name, progress))
@@ -81,10 +81,10 @@ def train_member(job: Job, folder: Path, family: str, seed: int, *, pseudo_label
                     write(progress.last)
 
             places = unfinished, config, examples, valid, job.devices
-            finished = fit(*places, report, agreed(stopping), identical=job.identical)
+            finished = fit(*places, report, synchronized_stop(stopping), identical=job.identical)
         if not finished:
             raise Stopped(signal.SIGTERM)
-        if leads():
+        if is_primary():
             write_rows(unfinished, digits.x_train[job.train_rows])
             seal_into_place(unfinished, folder, made_from)
 
@@ -134,7 +134,7 @@ def main(options: TrainOptions) -> None:
         folder = job.member(options.family, seed, student=options.student)
         pseudo_labels = job.out / "pseudo_labels" if options.student else None
         train_member(job, folder, options.family, seed, pseudo_labels=pseudo_labels)
-        meet("trained")
+        barrier("trained")
     result(f"{folder}: trained, {read_json(folder / 'config.json')['recipe']['training']['epochs']} epochs")
 
 

@@ -17,14 +17,14 @@ from experiments.cli.paths import writable
 from experiments.cli.provenance import command
 from experiments.cli.tensorboard import check_events, event_file
 from experiments.reporting.scratch_report import draw, judge, read_trained, write_scratch_report
-from experiments.scratch_checkpoint import Row, check_origin, read_history, resume, save_look, write_history
+from experiments.scratch_checkpoint import Row, check_origin, read_history, resume, save_checkpoint, write_history
 from jaxnets import data
 from jaxnets.config import to_json
 from jaxnets.errors import DivergedError, InputError
 from jaxnets.store.atomic import remove, remove_temporary, write_json
 from jaxnets.store.fingerprint import fingerprint
 from jaxnets.store.lock import locked
-from jaxnets.store.manifest import own_sum, sealed_folder
+from jaxnets.store.manifest import checksum_of, sealed_folder
 from scratch.recipes import RECIPES
 from scratch.train import Settings, State, accuracy, fit, predict
 from scratch.weights import save_params
@@ -119,7 +119,7 @@ def train_seed(
                 history.append(score(state, loss, rows, settings) | {"seconds": time.perf_counter() - begin})
                 write(history[-1])
             if look and history[-1]["seconds"] - saved > SAVE_SECONDS:
-                save_look(unfinished, state, history, made_from)
+                save_checkpoint(unfinished, state, history, made_from)
                 saved = history[-1]["seconds"]
             show(describe(folder.name, settings, rows, state.epoch, history, time.perf_counter() - begin), keep=look)
     assert last is not None
@@ -214,7 +214,7 @@ def main(options: ScratchOptions) -> None:
         judged = judge(kind, digits.name, rows.x_score, rows.y_score, rows.places, trained.log_probs)
         draw(out, judged, trained)
         write_scratch_report(out, summary, judged, settings, trained, rows.x_train, rows.y_train)
-        write_json(out / "report.json", summary | {"sha256": own_sum(summary)})
+        write_json(out / "report.json", summary | {"sha256": checksum_of(summary)})
     mean, sd = (summary[f"{rows.scored}_accuracy_{part}"] for part in ("mean", "sd"))
     spread = "" if sd is None else f" +- {sd:.2%} over {seeds} seeds"
     each = f"{np.median(summary['seconds']):.1f} s each"

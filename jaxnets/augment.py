@@ -51,7 +51,7 @@ def affine(
     return scale[:, None] * (turn @ shear)
 
 
-def draw_warp(key: jax.Array, strength: Augmentation, side: int) -> Warp:
+def random_warp(key: jax.Array, strength: Augmentation, side: int) -> Warp:
     """A random warp for an image of `side` pixels; every strength is the half-width of a uniform draw, but elastic
     an RMS."""
     strength = strength.scaled_to(side)
@@ -97,7 +97,7 @@ def augment(keys: jax.Array, images: jax.Array, strength: Augmentation) -> jax.A
     if not strength.bends():
         return images
     side = max(images.shape[1:3])
-    return jax.vmap(lambda key, image: warp_image(image, draw_warp(key, strength, side)))(keys, images)
+    return jax.vmap(lambda key, image: warp_image(image, random_warp(key, strength, side)))(keys, images)
 
 
 def mixup(keys: jax.Array, images: jax.Array, targets: jax.Array, *, alpha: float) -> tuple[jax.Array, jax.Array]:
@@ -119,8 +119,8 @@ def mixup(keys: jax.Array, images: jax.Array, targets: jax.Array, *, alpha: floa
     return blend(images), blend(targets)
 
 
-def fixed_views(count: int, strength: Augmentation, side: int) -> list[Warp]:
+def tta_views(count: int, strength: Augmentation, side: int) -> list[Warp]:
     """The `count` views of test-time augmentation: the identity, then the same draws from the training distribution
     always."""
     keys = jax.random.split(jax.random.key(0), max(count - 1, 1))
-    return [identity(), *(draw_warp(key, strength, side) for key in keys)][:count]
+    return [identity(), *(random_warp(key, strength, side) for key in keys)][:count]

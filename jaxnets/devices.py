@@ -66,7 +66,7 @@ ONEDNN: dict[str, str | bool] = {"xla_cpu_use_onednn": True, "xla_cpu_experiment
 
 
 @cache
-def knows_onednn() -> bool:
+def supports_onednn() -> bool:
     """Whether this version of XLA takes the options; jax 0.10 does, and then makes nothing of them."""
     try:
         jax.jit(lambda x: x).lower(0.0).compile(ONEDNN)
@@ -75,11 +75,11 @@ def knows_onednn() -> bool:
     return True
 
 
-def compile_for_long(lowered: Any, devices: Devices) -> Any:
+def compile_optimized(lowered: Any, devices: Devices) -> Any:
     """Compiles what will run for longer than it takes to compile: on a CPU with oneDNN's convolutions instead of
     Eigen's, with which jax 0.12 answers 1.1 to 1.4 times as fast and trains 1.0 to 1.15 times. Such a program cannot
     be kept in the compilation cache, so it is compiled at every start."""
-    if devices[0].platform != "cpu" or not knows_onednn():
+    if devices[0].platform != "cpu" or not supports_onednn():
         return lowered.compile()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry")
@@ -96,12 +96,12 @@ def default_precision(devices: Devices) -> str:
     return "bfloat16"
 
 
-def leads() -> bool:
+def is_primary() -> bool:
     """Whether this process writes files and speaks: the first of those that work together does."""
     return jax.process_index() == 0
 
 
-def refuse_unlike(place: Path | str, facts: dict[str, Any]) -> None:
+def check_same_everywhere(place: Path | str, facts: dict[str, Any]) -> None:
     """Waits for all processes; InputError, in each of them, unless all give the same `facts` (JSON)."""
     if jax.process_count() == 1:
         return
@@ -120,7 +120,7 @@ def equal(rows: np.ndarray) -> np.ndarray:
     return alike.all(axis=(0, *range(2, alike.ndim)))
 
 
-def local(devices: Devices) -> Devices:
+def local_devices(devices: Devices) -> Devices:
     """Those that belong to this process."""
     return [device for device in devices if device.process_index == jax.process_index()]
 
@@ -132,7 +132,7 @@ def replicate(tree: Any, devices: Devices) -> Any:
 
 
 def everywhere(devices: Devices) -> NamedSharding:
-    return NamedSharding(Mesh(np.asarray(local(devices)), (AXIS,)), PartitionSpec())
+    return NamedSharding(Mesh(np.asarray(local_devices(devices)), (AXIS,)), PartitionSpec())
 
 
 def is_replicated(tree: Any, devices: Devices) -> bool:

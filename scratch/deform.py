@@ -40,7 +40,7 @@ class Warp(NamedTuple):
     nodes: np.ndarray  # (B, 2, NODES, NODES) in pixels, the pulls along rows and along columns
 
 
-def draw_warp(rng: np.random.Generator, count: int, strength: Strength) -> Warp:
+def random_warp(rng: np.random.Generator, count: int, strength: Strength) -> Warp:
     """Random warps for `count` pictures, float32."""
     degrees, zoom, shear, down, right = rng.uniform(-1, 1, (5, count)).astype(np.float32)
     matrix = affine(
@@ -117,4 +117,4 @@ def warp_images(images: np.ndarray, warp: Warp) -> np.ndarray:
 
 def deform(rng: np.random.Generator, images: np.ndarray, strength: Strength) -> np.ndarray:
     """images (B, H, W) float32 or float64, zero where there is no ink -> (B, H, W): each through a warp of its own."""
-    return warp_images(images, draw_warp(rng, len(images), strength))
+    return warp_images(images, random_warp(rng, len(images), strength))

@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 from scipy.linalg import block_diag
 
-from jaxnets.augment import NODES, SMOOTHNESS, affine, augment, draw_warp, fixed_views, identity, mixup, warp_image
+from jaxnets.augment import NODES, SMOOTHNESS, affine, augment, identity, mixup, random_warp, tta_views, warp_image
 from jaxnets.config import Augmentation
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
@@ -24,7 +24,7 @@ def split_keys(count, seed=0):
 
 
 def draw_many(count, strength, side):
-    return jax.jit(jax.vmap(partial(draw_warp, strength=strength, side=side)))(split_keys(count))
+    return jax.jit(jax.vmap(partial(random_warp, strength=strength, side=side)))(split_keys(count))
 
 
 def make_warp(*, shift=(0.0, 0.0), **changed):
@@ -137,7 +137,7 @@ def test_an_image_depends_on_its_own_key_alone(pictures):
 
 def test_jit_and_vmap_agree_with_one_image_at_a_time(pictures):
     images, keys = pictures(3, 28, 28, 1), split_keys(3)
-    singly = [warp_image(image, draw_warp(key, STRONG, 28)) for key, image in zip(keys, images, strict=True)]
+    singly = [warp_image(image, random_warp(key, STRONG, 28)) for key, image in zip(keys, images, strict=True)]
     np.testing.assert_allclose(augmented(keys, images, STRONG), singly, atol=1e-4)
 
 
@@ -171,7 +171,7 @@ def test_mixup_blends_pairs_of_neighbours_by_a_weight_of_their_own(pictures):
 
 @pytest.mark.parametrize("count", [1, 2, 15])
 def test_fixed_views_are_the_identity_and_the_same_draws_always(count):
-    views, again = fixed_views(count, STRONG, 28), fixed_views(count, STRONG, 28)
+    views, again = tta_views(count, STRONG, 28), tta_views(count, STRONG, 28)
     assert len(views) == count
     jax.tree.map(np.testing.assert_array_equal, views, again)
     jax.tree.map(np.testing.assert_array_equal, views[0], identity())

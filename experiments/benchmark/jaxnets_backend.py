@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmark.case import Case, Side, Weights
-from jaxnets.augment import fixed_views
+from jaxnets.augment import tta_views
 from jaxnets.config import Augmentation, Recipe
 from jaxnets.devices import AXIS, choose_devices, default_precision, replicate, share
 from jaxnets.inference.predict import make_predict
@@ -20,7 +20,7 @@ from jaxnets.runs import RunConfig, init_arrays
 from jaxnets.training.optimizer import make_optimizer
 from jaxnets.training.order import batch_order
 from jaxnets.training.parallel import LONG, compile_epoch
-from jaxnets.training.step import init_state, labelled, make_train_step
+from jaxnets.training.step import init_state, make_train_step, one_hot_examples
 
 STILL = Augmentation(rotation_degrees=0, zoom=0, shear_degrees=0, shift_pixels=0, elastic_pixels=0)
 
@@ -39,7 +39,7 @@ def build(case: Case) -> tuple[Side, Weights]:
     graphdef, params, stats = init_arrays(config, axis_name=AXIS)
     params, stats = jax.device_get((params, stats))
     optimizer = make_optimizer(case.training, 1000)
-    examples = replicate(labelled(case.images, case.labels, 10), devices)
+    examples = replicate(one_hot_examples(case.images, case.labels, 10), devices)
 
     def trainer(augmentation: Augmentation) -> tuple[Callable[[], None], dict[str, float]]:
         """-> the steps, and what one costs."""
@@ -66,7 +66,7 @@ def build(case: Case) -> tuple[Side, Weights]:
     step, costs = trainer(STILL)
     loop, _ = trainer(case.training.augmentation)
     predict = make_predict(graphdef, devices)
-    views = [None, *fixed_views(case.views, case.training.augmentation, case.images.shape[1])[1:]]
+    views = [None, *tta_views(case.views, case.training.augmentation, case.images.shape[1])[1:]]
     there = replicate((params, stats, views), devices)
     works = {
         "step": step,

@@ -51,7 +51,7 @@ def is_loopback(coordinator: str | None) -> bool:
     return coordinator is not None and coordinator.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]")
 
 
-def meet(place: str) -> None:
+def barrier(place: str) -> None:
     """Waits until all processes are here."""
     import jax
     from jax.experimental import multihost_utils
@@ -60,7 +60,7 @@ def meet(place: str) -> None:
         multihost_utils.sync_global_devices(place)
 
 
-def agreed(alone: Callable[[], bool]) -> Callable[[], bool]:
+def synchronized_stop(alone: Callable[[], bool]) -> Callable[[], bool]:
     """-> what tells whether to stop, at the same step in all processes; `alone` tells it where there is one. JAX tells
     the others of a SIGTERM, but of no Ctrl-C."""
     import jax
@@ -83,7 +83,7 @@ def agreed(alone: Callable[[], bool]) -> Callable[[], bool]:
 
 
 @contextmanager
-def pulsing() -> Iterator[Callable[[str], object]]:
+def heartbeats() -> Iterator[Callable[[str], object]]:
     """Yields what tells the process that started this one, if it watches, how far this one is; only meanwhile is it
     expected to make steps."""
 

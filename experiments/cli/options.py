@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from experiments.cli.compilation_cache import use_cache
 from experiments.cli.console import choose
 from experiments.cli.exit_codes import in_one_line
-from experiments.cli.overrides import changes_of
+from experiments.cli.overrides import optional_fields
 from jaxnets.config import Training
 from jaxnets.errors import InputError
 
 if TYPE_CHECKING:
     TrainingChanges = Any
 else:
-    TrainingChanges = changes_of(Training)
+    TrainingChanges = optional_fields(Training)
 
 MANY = 1000
 """Seeds, or views: more would be a slip of the pen."""
@@ -88,14 +88,14 @@ class ScoreOptions(Options):
     """Score images that a network was trained on too; the report says how many they were."""
 
 
-def joins(options: Options) -> bool:
+def is_distributed(options: Options) -> bool:
     """Whether this process is to work together with others."""
     return options.distributed or (options.coordinator, options.processes, options.process_id) != (None, None, None)
 
 
 def start_jax(options: Options) -> None:
     """Before anything is computed."""
-    if joins(options):
+    if is_distributed(options):
         from experiments.cli.distributed import join
 
         join(options.coordinator, options.processes, options.process_id)

@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments.cli import exit_codes
 from experiments.cli.console import say
-from experiments.cli.options import MANY, Options, joins, start_jax
+from experiments.cli.options import MANY, Options, is_distributed, start_jax
 from experiments.cli.overrides import change_preset
 from experiments.cli.paths import writable
 from experiments.cli.provenance import clocked
@@ -83,10 +83,10 @@ def open_job(
         raise InputError("--seed", f"is {options.seed}", f"give a whole number from 0 to {2**31 - MANY - 1}")
     check_events(wanted=options.tensorboard)
     digits = data.load(options.data, options.data_path)._replace(y_test=None)
-    if not several and joins(options):
+    if not several and is_distributed(options):
         raise InputError("--coordinator", "only the pipeline and train are for several processes", "leave it out")
     start_jax(options)
-    from jaxnets.devices import choose_devices, default_precision, leads, refuse_unlike
+    from jaxnets.devices import check_same_everywhere, choose_devices, default_precision, is_primary
     from jaxnets.store.fingerprint import fingerprint
     from jaxnets.training.parallel import check_batch
 
@@ -105,15 +105,15 @@ def open_job(
         raise InputError(out, "holds no trained network", "run experiments.train or the pipeline first")
     settings = {"data_sha256": sha256, "seed": options.seed, "precision": precision, "fold": options.fold}
     settings = json.loads(json.dumps(settings))  # as it is read back
-    refuse_unlike(out, {"preset": to_json(preset), **settings})
+    check_same_everywhere(out, {"preset": to_json(preset), **settings})
     writable(out)
     environment = fingerprint(devices)
     part = exit_codes.heartbeat is not None and options.coordinator is None  # of a machine that the pipeline divided
-    with locked(out / ".lock") if alone and leads() else nullcontext():
-        if leads():
+    with locked(out / ".lock") if alone and is_primary() else nullcontext():
+        if is_primary():
             notes = {"fingerprint": environment}
-            claim(out, {"preset": same_for_all(preset)} | settings, notes, resume=options.resume)
-        if alone and leads():
+            claim(out, {"preset": shared_settings(preset)} | settings, notes, resume=options.resume)
+        if alone and is_primary():
             for folder in (out, out / "predictions"):  # other processes may write to members/
                 remove_temporary(folder)
         why = f", as there is {'an' if accelerator else 'no'} accelerator" if options.preset == "auto" else ""
@@ -169,7 +169,7 @@ def check_families(preset: Preset, families: tuple[str, ...], *, option: str) ->
         raise InputError(option, "names a family twice", "name each once")
 
 
-def same_for_all(preset: Preset) -> dict[str, Any]:
+def shared_settings(preset: Preset) -> dict[str, Any]:
     """What must not change within a job: more seeds, students or views may come later."""
     return {name: value for name, value in to_json(preset).items() if name not in ("seeds", "students", "views")}
 

@@ -12,11 +12,11 @@ from jaxnets.config import Preset
 
 
 @cache
-def changes_of(config: type) -> type:
+def optional_fields(config: type) -> type:
     """A dataclass with the fields of `config`, nested ones too, that are None unless given."""
     hints, members = get_type_hints(config), []
     for name in (one.name for one in fields(config)):
-        kind = changes_of(hints[name]) if is_dataclass(hints[name]) else hints[name] | None
+        kind = optional_fields(hints[name]) if is_dataclass(hints[name]) else hints[name] | None
         members.append((name, kind, field(default_factory=kind) if is_dataclass(kind) else None))
     return make_dataclass(f"{config.__name__}Changes", members, frozen=True, kw_only=True)
 

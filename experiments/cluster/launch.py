@@ -56,7 +56,7 @@ class Clock:
         return self.seconds
 
 
-class Standstill(NamedTuple):
+class Stall(NamedTuple):
     """Which process, and for how many seconds at least."""
 
     name: str
@@ -117,7 +117,7 @@ def watch(workers: list[subprocess.Popen[bytes]], folder: Path, stall: float) ->
     return 128 + received[0], "told to stop"
 
 
-def stalled(folder: Path, seen: Pulses, limit: float, now: float) -> Standstill | None:
+def stalled(folder: Path, seen: Pulses, limit: float, now: float) -> Stall | None:
     """-> the process whose heartbeat, a file in `folder`, has not changed for `limit` seconds since it was first `seen`
     so, or, if the file is empty as the process makes no steps, for PATIENCE times as long. `now` is a `Clock`'s."""
     found, still = {}, []
@@ -127,7 +127,7 @@ def stalled(folder: Path, seen: Pulses, limit: float, now: float) -> Standstill 
             found[path.name] = before if pulse.st_mtime_ns == before[0] else (pulse.st_mtime_ns, now)
             allowed = limit if pulse.st_size else PATIENCE * limit
             if now - found[path.name][1] > allowed:
-                still.append((pulse.st_mtime_ns, Standstill(path.name, allowed)))
+                still.append((pulse.st_mtime_ns, Stall(path.name, allowed)))
     seen.clear()
     seen.update(found)
     return min(still)[1] if still else None  # the others soon wait for it: theirs are the younger pulses

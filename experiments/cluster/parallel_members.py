@@ -17,7 +17,7 @@ from experiments.cli.console import Level, live_line
 from experiments.cli.exit_codes import LOST, Stopped, deferred, leash, leave, received, signal_name, supervised
 from experiments.cli.options import Options
 from experiments.cli.output_dir import Job
-from experiments.cluster.launch import GRACE, Clock, Pulses, Standstill, end, stalled
+from experiments.cluster.launch import GRACE, Clock, Pulses, Stall, end, stalled
 
 LONG = 500_000
 """Images, all epochs counted. On two cores, a core each brought 1.1 to 1.2 times the images of one network after the
@@ -41,7 +41,7 @@ class Worker(NamedTuple):
     process: subprocess.Popen[bytes]
 
 
-def is_quicker(job: Job) -> bool:
+def is_faster_in_parallel(job: Job) -> bool:
     """Whether to train a job's networks apart where nobody has said so: on a CPU, as that is where it was measured."""
     longest = max(recipe.training.epochs for recipe in job.preset.recipes)
     alone = len(job.devices) == 1 and job.devices[0].platform == "cpu"
@@ -59,7 +59,7 @@ def shares(job: Job, networks: int) -> list[Share]:
     return [Share(frozenset(cores[i : i + size]), None) for i in range(0, len(cores) - size + 1, size)]
 
 
-def train_apart(job: Job, options: Options, networks: list[Path]) -> None:
+def train_in_parallel(job: Job, options: Options, networks: list[Path]) -> None:
     """Trains those of a job's networks that are not there yet. When one process ends otherwise than well, the others
     save where they are, and this one ends with the same code."""
     waiting, free = [network for network in networks if not network.is_dir()], shares(job, len(networks))
@@ -80,8 +80,8 @@ def train_apart(job: Job, options: Options, networks: list[Path]) -> None:
                     workers.remove(worker)
                     (Path(pulses) / worker.name).unlink()
                     free.append(worker.share)
-                    refuse_lost(worker)
-                refuse_stalled(stalled(Path(pulses), seen, STALL, clock.read()))
+                    check_exit(worker)
+                check_stall(stalled(Path(pulses), seen, STALL, clock.read()))
                 show(describe(workers, len(waiting), Path(pulses)))
         finally:
             end([worker.process for worker in workers], grace=GRACE)
@@ -141,7 +141,7 @@ def only(cores: frozenset[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def refuse_lost(worker: Worker) -> None:
+def check_exit(worker: Worker) -> None:
     """Ends this program where a worker ended otherwise than well; it has said why, unless it was killed."""
     code = worker.process.returncode
     if code < 0:
@@ -152,7 +152,7 @@ def refuse_lost(worker: Worker) -> None:
         leave(code, "")
 
 
-def refuse_stalled(one: Standstill | None) -> None:
+def check_stall(one: Stall | None) -> None:
     if one is not None:
         leave(LOST, f"error: {one.name} has not finished a step for {one.seconds:.0f} s. Fix: start the same again.")
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxnets.augment import Warp, fixed_views, warp_image
+from jaxnets.augment import Warp, tta_views, warp_image
 from jaxnets.errors import InputError
 from jaxnets.models import load_pretrained
 from jaxnets.models.functional import apply, split
@@ -43,7 +43,7 @@ class Predictor:
         self.scratch = scratch
         graphdefs, *arrays = zip(*map(split, models.values()), strict=True)
         self.weights = jax.device_put(list(zip(*arrays, strict=True)))
-        self.warps = jax.tree.map(lambda *leaves: jnp.stack(leaves), *fixed_views(VIEWS, STRONG, SIDE))
+        self.warps = jax.tree.map(lambda *leaves: jnp.stack(leaves), *tta_views(VIEWS, STRONG, SIDE))
 
         def look(image: jax.Array, warps: Warp) -> jax.Array:
             return jax.vmap(warp_image, (None, 0))(image.astype(jnp.float32)[..., None] / 255, warps)

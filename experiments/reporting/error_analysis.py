@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.reporting.metrics import Answers, combine_views
+from experiments.reporting.metrics import Predictions, mean_over_views
 from jaxnets.errors import printable
 from jaxnets.store.atomic import atomic_file
 
@@ -14,7 +14,7 @@ Sets", their published review."""
 
 
 def draw_failures(
-    out: Path, answers: Answers, weights: np.ndarray, temperature: float | None, images: np.ndarray, *, data: str
+    out: Path, answers: Predictions, weights: np.ndarray, temperature: float | None, images: np.ndarray, *, data: str
 ) -> None:
     """Leaves confusion, missed, members, disagreement and, where there is a temperature, reliability.png in `out`, and
     mistakes.csv. images (T, H, W, C) uint8, weights (M,); the answers have test labels."""
@@ -29,7 +29,7 @@ def draw_failures(
     from jaxnets.inference.ensemble import combine
     from jaxnets.plots import confusion_counts, draw_confusion
 
-    members, labels = combine_views(answers.test), np.asarray(answers.test_labels)
+    members, labels = mean_over_views(answers.test), np.asarray(answers.test_labels)
     together = combine(members, weights)
     names = short_names(answers.folders)
     counts = confusion_counts(labels, together.argmax(-1), together.shape[-1])

@@ -10,7 +10,7 @@ from jaxnets.errors import InputError
 from jaxnets.store.train_rows import FILE, was_trained_on
 
 
-class Answers(NamedTuple):
+class Predictions(NamedTuple):
     """What M trained runs say through V views; without labels of its own a part of the report stays empty.
 
     `inductive` (M,) tells which networks saw no test image; `trained_rows` is how many of the test images any of them
@@ -41,7 +41,7 @@ def check_rows(folders: list[Path], images: np.ndarray, *, allowed: bool) -> int
     return int(seen.sum())
 
 
-def describe_members(answers: Answers) -> list[dict[str, Any]]:
+def describe_members(answers: Predictions) -> list[dict[str, Any]]:
     """A row a network: its accuracies of the plain picture, and with all views (tta_...)."""
     return [
         describe_member(folder, valid, answers.valid_labels, test, answers.test_labels)
@@ -64,17 +64,17 @@ def describe_member(
         "student": run.config.pseudo_labels is not None,
         "parameters": count(run.params),
         "epochs": len(history),
-        "valid_accuracy": share_right(valid[0], valid_labels),
-        "tta_valid_accuracy": share_right(combine(valid), valid_labels),
-        "test_accuracy": share_right(test[0], test_labels),
-        "tta_test_accuracy": share_right(combine(test), test_labels),
+        "valid_accuracy": accuracy_or_none(valid[0], valid_labels),
+        "tta_valid_accuracy": accuracy_or_none(combine(valid), valid_labels),
+        "test_accuracy": accuracy_or_none(test[0], test_labels),
+        "tta_test_accuracy": accuracy_or_none(combine(test), test_labels),
         "train_seconds": sum(row["seconds"] for row in history),
         "compile_seconds": sum(row["compile_seconds"] for row in history),
         "images_per_second": float(np.median([row["images_per_second"] for row in history])),
     }
 
 
-def share_right(log_probs: np.ndarray, labels: np.ndarray | None) -> float | None:
+def accuracy_or_none(log_probs: np.ndarray, labels: np.ndarray | None) -> float | None:
     """log_probs (N, K), labels (N,) -> the accuracy, None where there is nothing to compare."""
     from jaxnets.inference.ensemble import accuracy
 
@@ -90,35 +90,35 @@ def summarise(views: np.ndarray, weights: np.ndarray, labels: np.ndarray) -> dic
     keys += ["valid_calibration_error", "valid_calibration_error_calibrated"]
     if not len(labels):
         return dict.fromkeys(keys)
-    log_probs = combine(combine_views(views), weights)
+    log_probs = combine(mean_over_views(views), weights)
     temperature = fit_temperature(log_probs, labels)
     calibrated = apply_temperature(log_probs, temperature)
-    accuracies = share_right(combine(views[:, 0], weights), labels), share_right(log_probs, labels)
+    accuracies = accuracy_or_none(combine(views[:, 0], weights), labels), accuracy_or_none(log_probs, labels)
     errors = calibration_error(log_probs, labels), calibration_error(calibrated, labels)
     values = (*accuracies, temperature, nll(log_probs, labels), nll(calibrated, labels), *errors)
     return dict(zip(keys, values, strict=True))
 
 
-def combine_views(views: np.ndarray) -> np.ndarray:
+def mean_over_views(views: np.ndarray) -> np.ndarray:
     """(M, V, N, K) -> (M, N, K): each network's mean over its views."""
     from jaxnets.inference.ensemble import combine
 
     return np.stack([combine(member) for member in views])
 
 
-def ensemble_tests(answers: Answers, weights: np.ndarray) -> dict[str, float | None]:
+def ensemble_tests(answers: Predictions, weights: np.ndarray) -> dict[str, float | None]:
     """Test accuracies of the ensemble: as submitted, of the plain pictures, with weights fitted on the validation rows,
     and of the networks that saw no test image."""
     from jaxnets.inference.ensemble import combine, fit_weights
 
-    members, labels, inductive = combine_views(answers.test), answers.test_labels, np.array(answers.inductive)
+    members, labels, inductive = mean_over_views(answers.test), answers.test_labels, np.array(answers.inductive)
     can_fit = labels is not None and len(answers.valid_labels) > 0
-    fitted = fit_weights(combine_views(answers.valid), answers.valid_labels) if can_fit else None
+    fitted = fit_weights(mean_over_views(answers.valid), answers.valid_labels) if can_fit else None
     return {
-        "test_accuracy": share_right(combine(members, weights), labels),
-        "plain_test_accuracy": share_right(combine(answers.test[:, 0], weights), labels),
-        "fitted_test_accuracy": None if fitted is None else share_right(combine(members, fitted), labels),
-        "inductive_test_accuracy": share_right(combine(members[inductive]), labels) if inductive.any() else None,
+        "test_accuracy": accuracy_or_none(combine(members, weights), labels),
+        "plain_test_accuracy": accuracy_or_none(combine(answers.test[:, 0], weights), labels),
+        "fitted_test_accuracy": None if fitted is None else accuracy_or_none(combine(members, fitted), labels),
+        "inductive_test_accuracy": accuracy_or_none(combine(members[inductive]), labels) if inductive.any() else None,
     }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.cli.provenance import read_seconds
 from experiments.reporting.error_analysis import short_names
-from experiments.reporting.metrics import Answers, combine_views
+from experiments.reporting.metrics import Predictions, mean_over_views
 from experiments.reporting.page import png, write_page
 from experiments.reporting.sections import (
     Judged,
@@ -40,7 +40,7 @@ UNSURE, SPLIT, FULL = "not sure enough", "the teachers differ", "its class was f
 def write_report(
     out: Path,
     report: dict[str, Any],
-    answers: Answers,
+    answers: Predictions,
     digits: Digits,
     valid_rows: np.ndarray,
     selection: Selection | None = None,
@@ -65,14 +65,14 @@ def write_report(
     )
 
 
-def judge(report: dict[str, Any], answers: Answers, digits: Digits, valid_rows: np.ndarray) -> Judged:
+def judge(report: dict[str, Any], answers: Predictions, digits: Digits, valid_rows: np.ndarray) -> Judged:
     """By the test images, or by the validation images where those have no labels."""
     weights, names = np.array(report["ensemble"]["weights"]), short_names(answers.folders)
     if answers.test_labels is None:
-        members, labels = combine_views(answers.valid), answers.valid_labels
+        members, labels = mean_over_views(answers.valid), answers.valid_labels
         asked = ("validation", digits.name, valid_rows, digits.x_train[valid_rows], labels)
     else:
-        members, labels = combine_views(answers.test), answers.test_labels
+        members, labels = mean_over_views(answers.test), answers.test_labels
         asked = ("test", digits.name, np.arange(len(labels)), digits.x_test, labels)
     return Judged(*asked, names, members, combine(members, weights))
 
@@ -127,11 +127,11 @@ def warps(digits: Digits, strength: Augmentation) -> list[dict[str, Any]]:
 
 
 def pseudo_labels(
-    out: Path, summary: dict[str, Any], answers: Answers, images: np.ndarray, selection: Selection
+    out: Path, summary: dict[str, Any], answers: Predictions, images: np.ndarray, selection: Selection
 ) -> dict[str, Any]:
     """Which of the test images (T, H, W, C) the students learnt, and why not the others; some of both, the least sure
     first."""
-    teachers = combine_views(answers.test[np.array(answers.inductive)])
+    teachers = mean_over_views(answers.test[np.array(answers.inductive)])
     mean = apply_temperature(combine(teachers), summary["temperature"])
     answer, sureness = mean.argmax(-1), np.exp(mean.max(-1))
     votes = (teachers.argmax(-1) == answer).sum(axis=0)

@@ -38,7 +38,7 @@ class Figure(NamedTuple):
 
 def disputed_answer(options: Options) -> dict[str, Any]:
     """A finished pipeline's most disputed test image: its views, and every network's opinion. No test label is read."""
-    from jaxnets.augment import fixed_views, warp_image
+    from jaxnets.augment import tta_views, warp_image
     from jaxnets.inference.ensemble import combine
 
     with open_job(options) as job:
@@ -47,7 +47,7 @@ def disputed_answer(options: Options) -> dict[str, Any]:
     row = disputed_image(members)
     image = job.digits.x_test[row].astype(np.float32) / 255
     strength = job.preset.recipes[0].training.augmentation
-    warps = fixed_views(job.preset.views, strength, max(image.shape[:2]))
+    warps = tta_views(job.preset.views, strength, max(image.shape[:2]))
     views = np.stack([warp_image(image, warp) for warp in warps]).mean(axis=-1)
     return {
         "row": row,

@@ -55,19 +55,19 @@ def race(
 
     from jaxnets.devices import replicate
     from jaxnets.inference.ensemble import accuracy
-    from jaxnets.inference.predict import finite, make_predict
+    from jaxnets.inference.predict import make_predict, require_finite
     from jaxnets.runs import RunConfig
-    from jaxnets.training.loop import assemble
+    from jaxnets.training.loop import make_train_loop
     from jaxnets.training.parallel import check_batch
-    from jaxnets.training.step import labelled
+    from jaxnets.training.step import one_hot_examples
 
     training, rows = recipe.training, len(digits.x_train)
     check_batch(training.batch_size, rows, devices)
     config = RunConfig.of(recipe, digits, seed=seeds[0], precision=precision)
     labels = np.asarray(digits.y_test)
-    examples = labelled(digits.x_train, digits.y_train, digits.num_classes)
+    examples = one_hot_examples(digits.x_train, digits.y_train, digits.num_classes)
     begin = time.perf_counter()
-    parts = assemble(config, rows)
+    parts = make_train_loop(config, rows)
     run_epoch = parts.compile(devices, *replicate((parts.start(seeds[0]), examples), devices))
     compile_seconds = time.perf_counter() - begin
     predict = make_predict(parts.graphdef, devices)
@@ -82,7 +82,7 @@ def race(
             jax.block_until_ready(state)
             seconds = time.perf_counter() - begin
             log_probs = predict(state.average["params"], state.average["stats"], digits.x_test)
-            yield Result(seconds, accuracy(finite(log_probs, f"seed {seed}"), labels))
+            yield Result(seconds, accuracy(require_finite(log_probs, f"seed {seed}"), labels))
 
     return compile_seconds, results()
 

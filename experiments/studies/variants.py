@@ -69,22 +69,22 @@ def trainer(variant: Variant, digits: data.Digits, rows: int, devices: "Devices"
     import jax
 
     from jaxnets.devices import replicate
-    from jaxnets.inference.predict import finite, make_predict
+    from jaxnets.inference.predict import make_predict, require_finite
     from jaxnets.runs import RunConfig
-    from jaxnets.training.loop import assemble
-    from jaxnets.training.step import labelled
+    from jaxnets.training.loop import make_train_loop
+    from jaxnets.training.step import one_hot_examples
 
     def config(recipe: Recipe) -> RunConfig:
         return RunConfig.of(recipe, digits, seed=0, precision=precision)
 
-    everything = labelled(digits.x_train, digits.y_train, digits.num_classes)
-    parts = assemble(config(variant.recipe), rows, stretch=variant.stretch)
+    everything = one_hot_examples(digits.x_train, digits.y_train, digits.num_classes)
+    parts = make_train_loop(config(variant.recipe), rows, stretch=variant.stretch)
     state, resident = replicate((parts.start(0), everything), devices)
     run_epoch = calm_epoch = parts.compile(devices, state, resident)
     training = variant.recipe.training
     if variant.calm:
         calm = replace(training, augmentation=replace(training.augmentation, mixup_alpha=0.0))
-        calm_parts = assemble(config(replace(variant.recipe, training=calm)), rows, stretch=variant.stretch)
+        calm_parts = make_train_loop(config(replace(variant.recipe, training=calm)), rows, stretch=variant.stretch)
         calm_epoch = calm_parts.compile(devices, state, resident)
     predict = make_predict(parts.graphdef, devices)
 
@@ -108,7 +108,7 @@ def trainer(variant: Variant, digits: data.Digits, rows: int, devices: "Devices"
             "errors_last": (state.params, state.stats),
         }
         images, labels = digits.x_train[valid_rows], digits.y_train[valid_rows]
-        check = lambda log_probs: finite(log_probs, variant.recipe.family)
+        check = lambda log_probs: require_finite(log_probs, variant.recipe.family)
         answers = {name: check(predict(*arrays, images)).argmax(-1) for name, arrays in kept.items()}
         return {name: int((answer != labels).sum()) for name, answer in answers.items()}
 

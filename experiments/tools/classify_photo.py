@@ -31,7 +31,7 @@ SIDE = 280
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswerOptions:
+class ClassifyOptions:
     picture: Path
     """A file with one digit, on paper without lines: a photograph, a scan, a drawing."""
     runs: tuple[Path, ...] = ()
@@ -135,7 +135,7 @@ def draw(path: Path, image: np.ndarray, names: list[str], probabilities: np.ndar
     plots.save(figure, path)
 
 
-def main(options: AnswerOptions) -> None:
+def main(options: ClassifyOptions) -> None:
     from jaxnets.devices import choose_devices
     from jaxnets.normalise import normalise
     from jaxnets.store.weights import PRETRAINED
@@ -165,4 +165,4 @@ def main(options: AnswerOptions) -> None:
 
 
 if __name__ == "__main__":
-    run(main, AnswerOptions, resumes=False)
+    run(main, ClassifyOptions, resumes=False)

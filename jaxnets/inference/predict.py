@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from jaxnets.augment import Warp, warp_image
-from jaxnets.devices import AXIS, Devices, compile_for_long, is_replicated, replicate
+from jaxnets.devices import AXIS, Devices, compile_optimized, is_replicated, replicate
 from jaxnets.errors import DivergedError
 from jaxnets.models.functional import Arrays, apply
 
@@ -20,7 +20,7 @@ as slow as 128."""
 Predict = Callable[..., np.ndarray]
 
 
-def finite(log_probs: np.ndarray, whose: str) -> np.ndarray:
+def require_finite(log_probs: np.ndarray, whose: str) -> np.ndarray:
     """log_probs (..., N, K) as they are; DivergedError if some are not finite: nothing is to be made of them."""
     if not np.isfinite(log_probs).all():
         raise DivergedError(f"{whose}: not all answers are finite")
@@ -58,7 +58,7 @@ def make_predict(graphdef: nnx.GraphDef, devices: Devices, *, batch_size: int | 
             padded = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), part.dtype)])
             seen = looked(padded.reshape(len(devices), -1, *part.shape[1:]), view)
             if seen.shape not in programs:
-                programs[seen.shape] = compile_for_long(mapped.lower(params, stats, seen), devices)
+                programs[seen.shape] = compile_optimized(mapped.lower(params, stats, seen), devices)
             parts.append(programs[seen.shape](params, stats, seen))
         # Nothing is read back before all is under way: the device never waits for the host.
         answers = [np.asarray(part).reshape(size, -1) for part in parts]

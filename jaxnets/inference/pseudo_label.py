@@ -27,11 +27,12 @@ def select(log_probs: np.ndarray, temperature: float, selection: Selection) -> P
     agreement = (log_probs.argmax(axis=-1) == label).mean(axis=0)
     sure = (confidence >= selection.threshold) & (agreement >= selection.agreement)
     chosen = [
-        surest(np.flatnonzero(sure & (label == k)), confidence, selection.per_class) for k in range(mean.shape[-1])
+        most_confident(np.flatnonzero(sure & (label == k)), confidence, selection.per_class)
+        for k in range(mean.shape[-1])
     ]
     rows = np.sort(np.concatenate(chosen))
     return PseudoLabels(rows, np.exp(mean[rows]).astype(np.float32), float(agreement.mean()))
 
 
-def surest(rows: np.ndarray, confidence: np.ndarray, count: int) -> np.ndarray:
+def most_confident(rows: np.ndarray, confidence: np.ndarray, count: int) -> np.ndarray:
     return rows[np.argsort(-confidence[rows], kind="stable")[:count]]

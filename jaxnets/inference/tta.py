@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from jaxnets.augment import fixed_views
+from jaxnets.augment import tta_views
 from jaxnets.devices import Devices, replicate
-from jaxnets.inference.predict import finite, make_predict
+from jaxnets.inference.predict import make_predict, require_finite
 from jaxnets.runs import Run
 
 
@@ -16,8 +16,8 @@ def tta(run: Run, images: dict[str, np.ndarray], *, views: int, devices: Devices
     """
     predict = make_predict(run.graphdef, devices)
     side = max(run.config.image_shape[:2])
-    warps = fixed_views(views, run.config.recipe.training.augmentation, side)
+    warps = tta_views(views, run.config.recipe.training.augmentation, side)
     params, stats, views_there = replicate((run.params, run.stats, [None, *warps[1:]]), devices)
     answer = lambda pictures: np.stack([predict(params, stats, pictures, view) for view in views_there])
     whose = f"{run.config.recipe.family}, seed {run.config.seed}"
-    return {name: finite(answer(pictures), whose) for name, pictures in images.items()}
+    return {name: require_finite(answer(pictures), whose) for name, pictures in images.items()}

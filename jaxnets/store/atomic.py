@@ -28,11 +28,11 @@ def atomic_file(path: Path, *, new: bool = False) -> Iterator[Path]:
     with writing(path), tidy(path) as draft:
         yield draft
         flush_to_disk(draft)
-        put_new(draft, path) if new else os.replace(draft, path)
+        link_exclusive(draft, path) if new else os.replace(draft, path)
         flush_to_disk(path.parent)
 
 
-def put_new(draft: Path, path: Path) -> None:
+def link_exclusive(draft: Path, path: Path) -> None:
     """FileExistsError if `path` is there already."""
     try:
         os.link(draft, path)

@@ -18,7 +18,7 @@ from jaxnets.devices import choose_devices
 from jaxnets.errors import DivergedError, InputError, brief
 from jaxnets.store.atomic import discard, remove_temporary, writing
 from jaxnets.store.manifest import check, sealed_folder
-from jaxnets.store.weights import by_name
+from jaxnets.store.weights import flatten_named
 
 logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs every file, and logs each error that it raises
 
@@ -41,13 +41,13 @@ def save(folder: Path, step: int, items: dict[str, Any], facts: dict[str, Any], 
     steps before are kept.
     """
     items = jax.tree.map(np.asarray, items)
-    for name, leaf in by_name(items).items():
+    for name, leaf in flatten_named(items).items():
         if not np.isfinite(leaf).all():
             raise DivergedError(f"{name} is not finite at step {step}: it is not saved")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         remove_temporary(folder)
-        check_room(folder, items, times=1)
+        check_free_space(folder, items, times=1)
         with sealed_folder(folder / str(step), {**facts, "leaves": describe(items)}) as draft:
             write(draft, items)
             if not same(read(draft, items), items):
@@ -78,7 +78,7 @@ def restore(folder: Path, like: dict[str, Any]) -> Saved | None:
             continue
         if not isinstance(leaves := facts.pop("leaves", None), dict):
             raise InputError(path, "is no step of a training", "name the folder of one")
-        refuse_others(path, leaves, describe(like))
+        check_same_training(path, leaves, describe(like))
         try:
             return Saved(read(path, like), facts)
         except Exception as error:  # orbax has its own for each part that it does not understand
@@ -92,7 +92,7 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdecimal() and not path.is_symlink())
 
 
-def check_room(folder: Path, items: Any, *, times: int) -> None:
+def check_free_space(folder: Path, items: Any, *, times: int) -> None:
     """InputError unless the disk of `folder`, which need not be there yet, has room for the items so many times."""
     near = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
     needed, free = times * sum(leaf.nbytes for leaf in jax.tree.leaves(items)), shutil.disk_usage(near).free
@@ -103,10 +103,10 @@ def check_room(folder: Path, items: Any, *, times: int) -> None:
 
 def describe(items: dict[str, Any]) -> dict[str, str]:
     """-> what each array is, such as float32 (3, 3, 1, 16), by its name."""
-    return {name: f"{np.dtype(leaf.dtype)} {tuple(leaf.shape)}" for name, leaf in by_name(items).items()}
+    return {name: f"{np.dtype(leaf.dtype)} {tuple(leaf.shape)}" for name, leaf in flatten_named(items).items()}
 
 
-def refuse_others(path: Path, saved: dict[str, str], wanted: dict[str, str]) -> None:
+def check_same_training(path: Path, saved: dict[str, str], wanted: dict[str, str]) -> None:
     """InputError, with the first three differences, unless the wanted arrays are there just so, and no others in their
     trees."""
     trees = {name.partition("/")[0] for name in wanted}

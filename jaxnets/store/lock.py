@@ -37,7 +37,7 @@ def locked(path: Path) -> Iterator[None]:
             except OSError as error:  # of a network file system without locks
                 fix = "choose a folder on a local disk"
                 raise InputError(path.parent, f"cannot be locked ({error.strerror})", fix) from error
-            if not is_still(path, file.fileno()):
+            if not lock_file_unchanged(path, file.fileno()):
                 continue
             with writing(path):
                 file.truncate(0)
@@ -51,7 +51,7 @@ def locked(path: Path) -> Iterator[None]:
             return
 
 
-def is_still(path: Path, descriptor: int) -> bool:
+def lock_file_unchanged(path: Path, descriptor: int) -> bool:
     """Whether the open file still has that name: its last holder may have removed it before it was locked."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())

@@ -38,7 +38,7 @@ def seal(folder: Path, made_from: Mapping[str, Any]) -> None:
     remove_temporary(folder, "**/.*.tmp")
     content = {"version": VERSION, "made_from": made_from, "files": hash_files(folder)}
     with atomic_file(folder / FILE) as draft:
-        draft.write_text(json.dumps(content | {"sha256": own_sum(content)}, indent=1) + "\n")
+        draft.write_text(json.dumps(content | {"sha256": checksum_of(content)}, indent=1) + "\n")
 
 
 def seal_into_place(unfinished: Path, path: Path, made_from: Mapping[str, Any]) -> None:
@@ -66,7 +66,7 @@ def check(folder: Path) -> dict[str, Any]:
     return seal["made_from"]
 
 
-def is_made(folder: Path, made_from: Mapping[str, Any]) -> bool:
+def is_up_to_date(folder: Path, made_from: Mapping[str, Any]) -> bool:
     """Whether `folder` is there, whole, and made from just that. A damaged one is spoken of; like one that was made
     from something else, it stays until `sealed_folder` has another in its place."""
     try:
@@ -97,7 +97,7 @@ def read_seal(folder: Path) -> dict[str, Any]:
         if version == VERSION and not (isinstance(seal["files"], dict) and isinstance(seal["made_from"], dict)):
             raise ValueError("it lists no files")
         told = seal.pop("sha256", None)  # seals had none once
-        if version == VERSION and (seal.keys() != PARTS or told not in (None, own_sum(seal))):
+        if version == VERSION and (seal.keys() != PARTS or told not in (None, checksum_of(seal))):
             raise ValueError("it was changed after it was written")
     except FileNotFoundError as error:
         raise InputError(folder, "has no seal, so it is not whole", FIX) from error
@@ -108,7 +108,7 @@ def read_seal(folder: Path) -> dict[str, Any]:
     return seal
 
 
-def own_sum(seal: dict[str, Any]) -> str:
+def checksum_of(seal: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(seal, sort_keys=True).encode()).hexdigest()
 
 

@@ -15,14 +15,14 @@ PRETRAINED = Path(__file__).parents[2] / "checkpoints" / "pretrained"
 """Where this repository keeps the networks that it ships: FAMILY/config.json and FAMILY/weights.npz."""
 
 
-def by_name(arrays: Any) -> dict[str, Any]:
+def flatten_named(arrays: Any) -> dict[str, Any]:
     """A tree of arrays -> its leaves under names such as params/stem/kernel."""
     leaves, _ = jax.tree.flatten_with_path(arrays)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def write_weights(path: Path, arrays: Any) -> None:
-    named: dict[str, Any] = jax.tree.map(np.asarray, by_name(arrays))
+    named: dict[str, Any] = jax.tree.map(np.asarray, flatten_named(arrays))
     with path.open("wb") as file:
         np.savez(file, **named)
 
@@ -35,7 +35,7 @@ def read_weights(path: Path, like: Any) -> Any:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, holds other arrays than `like` asks for, or some that are not finite.
     """
-    wanted = {name: (tuple(leaf.shape), np.dtype(leaf.dtype)) for name, leaf in by_name(like).items()}
+    wanted = {name: (tuple(leaf.shape), np.dtype(leaf.dtype)) for name, leaf in flatten_named(like).items()}
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             found = {name: kind(archive.zip, f"{name}.npy") for name in archive.files}

@@ -11,17 +11,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnets.config import to_json
-from jaxnets.devices import Devices, leads, local, refuse_unlike, replicate
+from jaxnets.devices import Devices, check_same_everywhere, is_primary, local_devices, replicate
 from jaxnets.errors import DivergedError, InputError, brief
 from jaxnets.inference.ensemble import accuracy
-from jaxnets.inference.predict import finite, make_predict
+from jaxnets.inference.predict import make_predict, require_finite
 from jaxnets.runs import AGAIN, RunConfig
 from jaxnets.store import checkpoint
 from jaxnets.store.atomic import atomic_file, write_json
 from jaxnets.store.bounded import read_bytes
 from jaxnets.store.fingerprint import compare, fingerprint
 from jaxnets.training.batch_statistics import reestimate
-from jaxnets.training.loop import Assembly, assemble
+from jaxnets.training.loop import TrainLoop, make_train_loop
 from jaxnets.training.parallel import Done, Metrics, check_batch
 from jaxnets.training.step import Examples, TrainState
 
@@ -96,23 +96,23 @@ def fit(
     """
     training, stopping = config.recipe.training, latched(stopping)
     check_batch(training.batch_size, len(examples.images), devices)
-    parts = assemble(config, len(examples.images))
+    parts = make_train_loop(config, len(examples.images))
     point = resume(folder, config, parts.start(config.seed), fingerprint(devices), identical=identical)
     # Here all wait for all, too: the first must not rename what another one has not looked at yet.
-    refuse_unlike(folder, {"settings": config.settings(), "progress": [len(point.history), point.steps]})
+    check_same_everywhere(folder, {"settings": config.settings(), "progress": [len(point.history), point.steps]})
     if len(point.history) == training.epochs:
-        if leads():
+        if is_primary():
             write_history(folder, point.history)  # a kill may have come between the last state and this
         return True
-    if leads():
-        checkpoint.check_room(folder, point.state, times=checkpoint.KEEP + 1)
+    if is_primary():
+        checkpoint.check_free_space(folder, point.state, times=checkpoint.KEEP + 1)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "config.json", to_json(config))
     state, resident = replicate((point.state, examples), devices)
     begin = time.perf_counter()
     run_epoch = parts.compile(devices, state, resident)
     compile_seconds = time.perf_counter() - begin
-    predict = make_predict(parts.graphdef, local(devices))
+    predict = make_predict(parts.graphdef, local_devices(devices))
 
     while len(point.history) < training.epochs:
         begin, epoch = time.perf_counter(), len(point.history)
@@ -123,15 +123,15 @@ def fit(
         with placed(config, parts, point):
             if point.steps == parts.steps:
                 if epoch + 1 == training.epochs:
-                    state = with_clean_statistics(state, parts, examples, local(devices), training.batch_size)
+                    state = with_clean_statistics(state, parts, examples, local_devices(devices), training.batch_size)
                 log_probs = predict(state.average["params"], state.average["stats"], valid.images)
-                finite(log_probs, "validation rows")
+                require_finite(log_probs, "validation rows")
                 row = summarise(config, parts, point, compile_seconds)
                 if len(valid.labels):
                     row["valid_accuracy"] = accuracy(log_probs, valid.labels)
                 point = Point(state, [*point.history, row], {}, 0.0, point.made_by)
                 compile_seconds = 0.0
-            if leads():
+            if is_primary():
                 save(folder, config, point)
         if stopping():
             break
@@ -140,7 +140,7 @@ def fit(
 
 
 def with_clean_statistics(
-    state: TrainState, parts: Assembly, examples: Examples, devices: Devices, batch_size: int
+    state: TrainState, parts: TrainLoop, examples: Examples, devices: Devices, batch_size: int
 ) -> TrainState:
     """The state whose averaged network has the batch-norm statistics of images without augmentation."""
     params, stats = state.average["params"], state.average["stats"]
@@ -162,7 +162,7 @@ def latched(stopping: Callable[[], bool]) -> Callable[[], bool]:
 
 def listener(
     config: RunConfig,
-    parts: Assembly,
+    parts: TrainLoop,
     point: Point,
     report: Callable[[Progress], None],
     stopping: Callable[[], bool],
@@ -172,7 +172,7 @@ def listener(
     epoch, first, begin = len(point.history), point.steps, time.perf_counter()
 
     def done(steps: int, metrics: Metrics) -> bool:
-        refuse_infinite(config, parts, epoch, first + steps - len(metrics["loss"]), metrics)
+        check_finite(config, parts, epoch, first + steps - len(metrics["loss"]), metrics)
         speed = steps * batch_size / (time.perf_counter() - begin)
         report(Progress(epoch, epochs, first + steps, parts.steps, batch_size, speed, (point.history or [{}])[-1]))
         return stopping()
@@ -180,26 +180,26 @@ def listener(
     return done
 
 
-def refuse_infinite(config: RunConfig, parts: Assembly, epoch: int, first: int, metrics: Metrics) -> None:
+def check_finite(config: RunConfig, parts: TrainLoop, epoch: int, first: int, metrics: Metrics) -> None:
     """DivergedError, which says where, if the metrics of the steps of an epoch from `first` on are not finite."""
     bad = np.flatnonzero(~np.all([np.isfinite(values) for values in metrics.values()], axis=0))
     if len(bad):
         values = {name: values[bad[0]] for name, values in metrics.items()}
-        raise DivergedError(whereabouts(config, parts, epoch, first + int(bad[0]), values))
+        raise DivergedError(describe_step(config, parts, epoch, first + int(bad[0]), values))
 
 
 @contextmanager
-def placed(config: RunConfig, parts: Assembly, point: Point) -> Iterator[None]:
+def placed(config: RunConfig, parts: TrainLoop, point: Point) -> Iterator[None]:
     """A DivergedError within says after which step, too."""
     try:
         yield
     except DivergedError as error:
         values = {name: values[-1] for name, values in point.part.items()}
-        place = whereabouts(config, parts, len(point.history), point.steps - 1, values)
+        place = describe_step(config, parts, len(point.history), point.steps - 1, values)
         raise DivergedError(f"{place}: {error}") from error
 
 
-def whereabouts(config: RunConfig, parts: Assembly, epoch: int, step: int, metrics: Row) -> str:
+def describe_step(config: RunConfig, parts: TrainLoop, epoch: int, step: int, metrics: Row) -> str:
     """Which step of which network, and what a person wants to know of it who is to mend it."""
     names = [name for name in ("loss", "gradient_norm", "statistics_norm") if name in metrics]
     values = "".join(f"{name} {metrics[name]:.4g}, " for name in names)
@@ -210,7 +210,7 @@ def whereabouts(config: RunConfig, parts: Assembly, epoch: int, step: int, metri
     )
 
 
-def summarise(config: RunConfig, parts: Assembly, point: Point, compile_seconds: float) -> Row:
+def summarise(config: RunConfig, parts: TrainLoop, point: Point, compile_seconds: float) -> Row:
     """The row of metrics.csv of the epoch whose steps `point` has all."""
     epoch, names = len(point.history) + 1, ("loss", "accuracy", "gradient_norm")
     return {
@@ -251,7 +251,7 @@ def resume(
         problem = f"was trained with another {' and '.join(different)}"
         raise InputError(folder, problem, "train with the same settings as then, or delete the folder to begin again")
     made_by = facts.get("fingerprints", [{}])  # older states have none
-    if leads():
+    if is_primary():
         compare(folder, made_by, now, identical=identical)
     state = restored.items["rest"]._replace(average=restored.items["average"])
     made_by = [*(one for one in made_by if one != now), now]

@@ -18,7 +18,7 @@ from jaxnets.training.parallel import Epoch, compile_epoch
 from jaxnets.training.step import Examples, TrainState, init_state, make_train_step
 
 
-class Assembly(NamedTuple):
+class TrainLoop(NamedTuple):
     """`steps` are those of an epoch, `rate` the learning rate by step. start(seed) -> the untrained state;
     order(seed, epoch) -> rows (S, B) of the examples; compile(devices, state, examples) -> epoch (see `parallel`)."""
 
@@ -30,7 +30,7 @@ class Assembly(NamedTuple):
     compile: Callable[[Devices, TrainState, Examples], Epoch]
 
 
-def assemble(config: RunConfig, rows: int, *, stretch: int = 1) -> Assembly:
+def make_train_loop(config: RunConfig, rows: int, *, stretch: int = 1) -> TrainLoop:
     """For `rows` training examples. Warm-up and cosine are made for a training `stretch` times as long."""
     training = config.recipe.training
     steps = rows // training.batch_size
@@ -49,4 +49,4 @@ def assemble(config: RunConfig, rows: int, *, stretch: int = 1) -> Assembly:
         step = make_train_step(graphdef, optimizer, training, precision=config.precision)
         return compile_epoch(step, devices, state, examples, order(0, 0), steps=total_steps)
 
-    return Assembly(graphdef, steps, learning_rate(training, stretch * total_steps), start, order, compile)
+    return TrainLoop(graphdef, steps, learning_rate(training, stretch * total_steps), start, order, compile)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.devices import AXIS, Devices, compile_for_long, share
+from jaxnets.devices import AXIS, Devices, compile_optimized, share
 from jaxnets.errors import InputError
 from jaxnets.training.step import Examples, Step, TrainState
 
@@ -132,7 +132,7 @@ def compile_ahead(mapped: Any, arguments: tuple[Any, ...], devices: Devices, *, 
     if jax.process_count() > 1:
         return mapped
     lowered = mapped.lower(*arguments)
-    return compile_for_long(lowered, devices) if long else lowered.compile()
+    return compile_optimized(lowered, devices) if long else lowered.compile()
 
 
 def take(examples: Examples, rows: jax.Array) -> Examples:

@@ -43,7 +43,7 @@ class Examples(NamedTuple):
     weights: Any
 
 
-def labelled(images: np.ndarray, labels: np.ndarray, num_classes: int) -> Examples:
+def one_hot_examples(images: np.ndarray, labels: np.ndarray, num_classes: int) -> Examples:
     """labels (B,) become one-hot targets, and every example counts as one."""
     return Examples(images, np.eye(num_classes, dtype=np.float32)[labels], np.ones(len(labels), np.float32))
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from experiments.cli.options import run
 from experiments.tools import classify_photo
-from experiments.tools.classify_photo import AnswerOptions, ask_scratch, main, read_ink
+from experiments.tools.classify_photo import ClassifyOptions, ask_scratch, main, read_ink
 from jaxnets.errors import InputError
 from jaxnets.normalise import normalise
 from jaxnets.store.weights import PRETRAINED
@@ -60,7 +60,7 @@ def test_the_answer_is_a_table_and_a_picture(centred, tmp_path, capsys):
     photo = photograph(centred[0][21], np.random.default_rng(1))
     Image.fromarray(photo).rotate(90, expand=True).save(tmp_path / "photo.jpg", exif=turned_back())
     out = tmp_path / "answer.png"
-    main(AnswerOptions(picture=tmp_path / "photo.jpg", runs=(PRETRAINED / "wide_cnn",), out=out))
+    main(ClassifyOptions(picture=tmp_path / "photo.jpg", runs=(PRETRAINED / "wide_cnn",), out=out))
     assert f"wide_cnn │     {centred[1][21]}" in capsys.readouterr().out
     assert imread(out).ndim == 3
 
@@ -68,7 +68,7 @@ def test_the_answer_is_a_table_and_a_picture(centred, tmp_path, capsys):
 def test_networks_of_one_name_are_told_apart(centred, tmp_path, capsys):
     runs = [Path(shutil.copytree(PRETRAINED / "wide_cnn", tmp_path / job / "wide_cnn")) for job in ("one", "other")]
     Image.fromarray(photograph(centred[0][21], np.random.default_rng(1))).save(tmp_path / "photo.png")
-    main(AnswerOptions(picture=tmp_path / "photo.png", runs=tuple(runs), out=tmp_path / "answer.png"))
+    main(ClassifyOptions(picture=tmp_path / "photo.png", runs=tuple(runs), out=tmp_path / "answer.png"))
     table = capsys.readouterr().out
     assert "one/wide_cnn" in table
     assert "other/wide_cnn" in table
@@ -82,7 +82,7 @@ def test_names_are_shown_as_they_are(centred, tmp_path, monkeypatch, capsys):
     Image.fromarray(photograph(centred[0][21], np.random.default_rng(1))).save(picture)
     monkeypatch.setattr(sys, "argv", ["answer", "--picture", picture, "--runs", network, "--out", out])
     sys.stdout.reconfigure(encoding="ascii")
-    run(main, AnswerOptions)
+    run(main, ClassifyOptions)
     shown = capsys.readouterr().out
     for text in (r"a$^$b[bold]\udcff", picture, r"\n:smile:$^$\udcff\xe9.png"):
         assert text in shown
@@ -102,7 +102,7 @@ def test_what_shows_no_digit_is_refused_in_one_line(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(sys, "argv", ["answer", "--picture", str(tmp_path / "mine.png")])
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
-        run(main, AnswerOptions)
+        run(main, ClassifyOptions)
     assert end.value.code == 2
     [line] = capsys.readouterr().err.splitlines()
     assert problem in line
@@ -115,7 +115,7 @@ def test_the_picture_itself_is_not_overwritten(centred, tmp_path, name):
     Image.fromarray(photograph(centred[0][0], np.random.default_rng(0))).save(tmp_path / "mine.png")
     before = (tmp_path / "mine.png").read_bytes()
     with pytest.raises(InputError, match="is the picture itself"):
-        main(AnswerOptions(picture=tmp_path / "mine.png", out=tmp_path / name))
+        main(ClassifyOptions(picture=tmp_path / "mine.png", out=tmp_path / name))
     assert (tmp_path / "mine.png").read_bytes() == before
 
 
@@ -133,13 +133,13 @@ def test_networks_of_other_classes_are_not_shown_together(centred, tmp_path, mon
     monkeypatch.setattr(classify_photo, "ask", lambda folders, image: [np.full(10, 0.1) for _ in folders])
     monkeypatch.setattr(classify_photo, "ask_scratch", lambda folder, image: np.full(3, 1 / 3))
     with pytest.raises(InputError, match="three: has 3 classes, the other networks have 10"):
-        main(AnswerOptions(picture=tmp_path / "mine.png", scratch=Path("three"), out=tmp_path / "answer.png"))
+        main(ClassifyOptions(picture=tmp_path / "mine.png", scratch=Path("three"), out=tmp_path / "answer.png"))
     assert not (tmp_path / "answer.png").exists()
 
 
 def test_only_a_png_is_drawn(tmp_path):
     with pytest.raises(InputError, match=r"a\.xyz: is no \.png"):
-        main(AnswerOptions(picture=tmp_path / "none", out=tmp_path / "a.xyz"))
+        main(ClassifyOptions(picture=tmp_path / "none", out=tmp_path / "a.xyz"))
 
 
 def test_the_published_network_in_numpy_is_asked_too(centred):

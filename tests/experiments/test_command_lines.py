@@ -23,7 +23,7 @@ from experiments.studies.figures import FigureOptions
 from experiments.studies.guide_figures import figures, speedrun
 from experiments.studies.speedrun import SpeedrunOptions
 from experiments.tools import classify_photo, export, list_models
-from experiments.tools.classify_photo import AnswerOptions
+from experiments.tools.classify_photo import ClassifyOptions
 from experiments.tools.export import ExportOptions
 from experiments.tools.list_models import ModelsOptions
 from experiments.train import TrainOptions
@@ -180,7 +180,7 @@ def no_device(monkeypatch):
         (export.main, ExportOptions(out=Path("new/ensemble.jax"))),
         (
             classify_photo.main,
-            AnswerOptions(
+            ClassifyOptions(
                 picture=ROOT / "experiments" / "studies" / "figures" / "answer.png", out=Path("new/answer.png")
             ),
         ),
@@ -199,7 +199,7 @@ def test_a_device_that_is_missing_is_named(tmp_path, monkeypatch, main, given):
     ("main", "given", "words"),
     [
         (export.main, ExportOptions(runs=(Path("nowhere"),), out=Path("new/a/b.jax")), "nowhere"),
-        (classify_photo.main, AnswerOptions(picture=Path("nowhere.png"), out=Path("new/a/b.png")), r"nowhere\.png"),
+        (classify_photo.main, ClassifyOptions(picture=Path("nowhere.png"), out=Path("new/a/b.png")), r"nowhere\.png"),
         (speedrun.main, SpeedrunOptions(data="digits", devices=99, out=Path("new/a/b.json")), "--devices: 99"),
         (figures.main, FigureOptions(only=("answer",), data="nowhere", to=Path("new/a")), "'nowhere'"),
     ],

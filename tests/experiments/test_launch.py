@@ -12,7 +12,7 @@ import pytest
 from jax.experimental import multihost_utils
 
 from experiments import ensemble, evaluate, predict, pseudo_label
-from experiments.cli.distributed import agreed
+from experiments.cli.distributed import synchronized_stop
 from experiments.cli.options import Options
 from experiments.cluster.launch import GRACE, stalled, watch
 from jaxnets.errors import InputError
@@ -245,7 +245,7 @@ def test_each_process_tells_the_others_of_a_ctrl_c_once(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", lambda step: step == 3)
     monkeypatch.setattr(os, "kill", lambda process, number: told.append((process, number)))
-    stopping = agreed(lambda: bool(received))
+    stopping = synchronized_stop(lambda: bool(received))
     assert not stopping()
     received.append(signal.SIGINT)
     assert [stopping() for _ in range(3)] == [False, True, True]

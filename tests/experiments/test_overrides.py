@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from experiments.cli.options import Options, parse
-from experiments.cli.overrides import change_preset, changes_of
+from experiments.cli.overrides import change_preset, optional_fields
 from experiments.cluster.parallel_members import flags
 from jaxnets.config import Augmentation, Training
 from jaxnets.errors import InputError
@@ -39,6 +39,6 @@ def test_a_process_that_trains_for_another_gets_the_same_options(monkeypatch):
 
 
 def test_a_value_that_a_recipe_does_not_allow_is_one_line():
-    changes = changes_of(Training)(augmentation=changes_of(Augmentation)(zoom=-1.0))
+    changes = optional_fields(Training)(augmentation=optional_fields(Augmentation)(zoom=-1.0))
     with pytest.raises(InputError, match=r"zoom: -1.0 is not allowed"):
         change_preset(quick(), changes, {})

@@ -12,16 +12,16 @@ import tyro
 
 from experiments.cli.exit_codes import Stopped
 from experiments.cli.options import Options
-from experiments.cluster.launch import Standstill
+from experiments.cluster.launch import Stall
 from experiments.cluster.parallel_members import (
     STALL,
     Share,
     Worker,
+    check_exit,
+    check_stall,
     flags,
-    is_quicker,
+    is_faster_in_parallel,
     only,
-    refuse_lost,
-    refuse_stalled,
     shares,
 )
 from jaxnets.recipes import preset as preset_of
@@ -102,16 +102,16 @@ def test_where_one_is_lost_the_others_save_and_end(apart, begun):
 def test_a_worker_ends_the_program_with_its_own_code(code, ends):
     worker = Worker("senet-0", Share(frozenset(), None), SimpleNamespace(returncode=code))
     if ends is None:
-        refuse_lost(worker)
+        check_exit(worker)
         return
     with pytest.raises(SystemExit) as ended:
-        refuse_lost(worker)
+        check_exit(worker)
     assert ended.value.code == ends
 
 
 def test_a_worker_that_was_stopped_stops_the_program():
     with pytest.raises(Stopped):
-        refuse_lost(Worker("senet-0", Share(frozenset(), None), SimpleNamespace(returncode=128 + signal.SIGTERM)))
+        check_exit(Worker("senet-0", Share(frozenset(), None), SimpleNamespace(returncode=128 + signal.SIGTERM)))
 
 
 @pytest.mark.parametrize(
@@ -126,9 +126,9 @@ def test_cores_are_shared_equally(monkeypatch, cores, networks, sizes):
 
 
 def test_a_worker_that_stands_still_ends_the_program(capsys):
-    refuse_stalled(None)
+    check_stall(None)
     with pytest.raises(SystemExit) as ended:
-        refuse_stalled(Standstill("senet-0", STALL))
+        check_stall(Stall("senet-0", STALL))
     assert ended.value.code == 75
     assert capsys.readouterr().err.startswith("error: senet-0 has not finished a step for 300 s. ")
 
@@ -150,7 +150,7 @@ def test_long_trainings_on_several_cores_are_quicker_apart(monkeypatch, preset, 
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
     recipes = preset_of(preset)
     job = SimpleNamespace(preset=recipes, devices=devices, train_rows=range(57_000), teachers=lambda: recipes.recipes)
-    assert is_quicker(job) is quicker
+    assert is_faster_in_parallel(job) is quicker
 
 
 def test_each_accelerator_is_a_share():

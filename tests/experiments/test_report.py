@@ -12,7 +12,7 @@ from experiments import train_scratch
 from experiments.cli.provenance import clocked, read_seconds
 from experiments.pipeline import PipelineOptions, main
 from experiments.reporting import report
-from experiments.reporting.metrics import Answers
+from experiments.reporting.metrics import Predictions
 from experiments.reporting.page import percent, png, seconds
 from experiments.reporting.report import FULL, SPLIT, UNSURE, pseudo_labels
 from experiments.reporting.sections import CARDS, Judged, by_number, confusion, missed
@@ -180,7 +180,7 @@ def test_why_pseudo_labels_were_refused(tmp_path, monkeypatch):
     one, other, unsure = np.log([0.98, 0.02]), np.log([0.45, 0.55]), np.log([0.6, 0.4])
     teachers = np.array([[[one, one, one, unsure]], [[one, one, other, unsure]]])
     members = np.concatenate([teachers, -teachers[:1]])
-    answers = Answers([], [True, True, False], members, np.zeros(0), members, None, 0)
+    answers = Predictions([], [True, True, False], members, np.zeros(0), members, None, 0)
     (tmp_path / "pseudo_labels").mkdir()
     np.savez(tmp_path / "pseudo_labels" / "selected.npz", rows=[0])
     images = np.zeros((4, 4, 4, 1), np.uint8)

@@ -11,14 +11,14 @@ from matplotlib.image import imread
 from experiments import evaluate, train_scratch
 from experiments.cli.options import run
 from experiments.cli.output_dir import read_settings
-from experiments.scratch_checkpoint import resume, save_look
+from experiments.scratch_checkpoint import resume, save_checkpoint
 from experiments.tools import publish
 from experiments.tools.classify_photo import ask_scratch
 from experiments.train_scratch import ScratchOptions, main
 from jaxnets import data
 from jaxnets.errors import DivergedError, InputError
 from jaxnets.store.lock import locked
-from jaxnets.store.manifest import check, own_sum, seal
+from jaxnets.store.manifest import check, checksum_of, seal
 from scratch.mlp import init_params
 from scratch.recipes import RECIPES
 from scratch.train import State
@@ -85,18 +85,21 @@ def test_an_interrupted_training_ends_in_the_same_bits(tmp_path, monkeypatch, re
     main(options)
 
     monkeypatch.setattr(train_scratch, "SAVE_SECONDS", 0)
-    save_look, cut = train_scratch.save_look, ScratchOptions(recipe=recipe, data="digits", out=tmp_path / "cut")
+    save_checkpoint, cut = (
+        train_scratch.save_checkpoint,
+        ScratchOptions(recipe=recipe, data="digits", out=tmp_path / "cut"),
+    )
 
     def stop_at_the_fourth(unfinished, state, *rest):
-        save_look(unfinished, state, *rest)
+        save_checkpoint(unfinished, state, *rest)
         if state.epoch == 4:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_scratch, "save_look", stop_at_the_fourth)
+    monkeypatch.setattr(train_scratch, "save_checkpoint", stop_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):
         main(cut)
     assert {path.name for path in (tmp_path / "cut" / ".seed-0.unfinished").iterdir()} == {"epoch-3", "epoch-4"}
-    monkeypatch.setattr(train_scratch, "save_look", save_look)
+    monkeypatch.setattr(train_scratch, "save_checkpoint", save_checkpoint)
     main(cut)
 
     whole, again = (load_params(tmp_path / name / "seed-0" / "weights.npz") for name in ("whole", "cut"))
@@ -174,7 +177,7 @@ def unfinished(tmp_path):
     """The folder of a training that was left after its third look, made from "here"."""
     for epoch in (1, 2, 10):
         params = init_params(np.random.default_rng(epoch), (4, 2))
-        save_look(tmp_path, State(epoch, params, params), [{"epoch": epoch, "loss": 0.5}], {"made": "here"})
+        save_checkpoint(tmp_path, State(epoch, params, params), [{"epoch": epoch, "loss": 0.5}], {"made": "here"})
     return tmp_path
 
 
@@ -194,7 +197,7 @@ def test_a_damaged_look_is_passed_over_for_the_one_before(unfinished, damaged):
     with pytest.warns(UserWarning, match=f"epoch-10/{damaged}: .*; epoch-10 is left out"):
         state, history = resume(unfinished, {"made": "here"})
     assert (state.epoch, history) == (2, [{"epoch": 2, "loss": 0.5}])
-    save_look(unfinished, state._replace(epoch=3), history, {"made": "here"})
+    save_checkpoint(unfinished, state._replace(epoch=3), history, {"made": "here"})
     assert {path.name for path in unfinished.iterdir()} == {"epoch-2", "epoch-3"}
     for epoch in (2, 3):
         (unfinished / f"epoch-{epoch}" / damaged).write_bytes(b"")
@@ -302,7 +305,7 @@ def test_what_is_not_whole_is_not_published(finished, tmp_path, name, content, w
 def rewritten(path, **changes):
     """With a sum that is right."""
     report = evaluate.read_report(path) | changes
-    path.write_text(json.dumps(report | {"sha256": own_sum(report)}))
+    path.write_text(json.dumps(report | {"sha256": checksum_of(report)}))
 
 
 def test_a_changed_report_is_not_published(finished, tmp_path):

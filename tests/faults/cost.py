@@ -12,7 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxnets.store import checkpoint
-from jaxnets.store.weights import by_name
+from jaxnets.store.weights import flatten_named
 
 PAIRS = 15
 LAYERS, SHAPE = 28, (3, 3, 64, 64)
@@ -24,7 +24,7 @@ def main() -> None:
         f"layer{n}": {"kernel": rng.random(SHAPE, np.float32), "bias": np.zeros(64, np.float32)} for n in range(LAYERS)
     }
     items = {"state": {name: draw() for name in ("params", "mu", "nu")}}
-    size = sum(leaf.nbytes for leaf in by_name(items).values())
+    size = sum(leaf.nbytes for leaf in flatten_named(items).values())
     print(f"{size / 3e6 / 4:.2f} M parameters, {size / 1e6:.1f} MB; medians of {PAIRS} pairs, in ms")
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = Path(folder, "ours"), Path(folder, "theirs")
@@ -34,7 +34,7 @@ def main() -> None:
                 lambda n: checkpoint.restore(ours, items),
                 lambda n: ocp.StandardCheckpointer().restore(theirs / str(n), items["state"]),
             ),
-            "finite?": (lambda n: [np.isfinite(leaf).all() for leaf in by_name(items).values()], lambda n: None),
+            "finite?": (lambda n: [np.isfinite(leaf).all() for leaf in flatten_named(items).values()], lambda n: None),
         }
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in rows}
         for n in range(PAIRS + 1):

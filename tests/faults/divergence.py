@@ -22,7 +22,7 @@ from jaxnets.recipes import FAMILIES, smoke
 from jaxnets.runs import RunConfig, open_run, read_config
 from jaxnets.store import checkpoint
 from jaxnets.store.manifest import check, read_seal, seal, sealed_folder
-from jaxnets.store.weights import by_name
+from jaxnets.store.weights import flatten_named
 from jaxnets.training import fit, loop, step
 from tests.faults.pipelines import OPTIONS, pipeline, start
 from tests.faults.store import CONTEXT
@@ -142,7 +142,7 @@ def what_stays(run: Path, epochs: int, steps: int) -> str:
     items = arrays(read_config(run))
     for number in wanted:
         history = check(run / "state" / str(number))["history"]
-        if not finite(checkpoint.read(run / "state" / str(number), items)):
+        if not is_finite(checkpoint.read(run / "state" / str(number), items)):
             return f"step {number} is not finite"
     accuracies = [row["valid_accuracy"] for row in history]
     best = steps * (1 + int(np.argmax(accuracies)))
@@ -150,17 +150,17 @@ def what_stays(run: Path, epochs: int, steps: int) -> str:
         return f"{checkpoint.steps(run / 'best')} is the best of {accuracies}"
     check(run / "best" / str(best))
     kept = checkpoint.read(run / "best" / str(best), {"average": items["average"]})
-    return "" if finite(kept) else "the best network is not finite"
+    return "" if is_finite(kept) else "the best network is not finite"
 
 
 def arrays(config: RunConfig) -> dict[str, Any]:
     """What is saved of a training, with other numbers in it."""
-    state = loop.assemble(config, 1000).start(0)
+    state = loop.make_train_loop(config, 1000).start(0)
     return {"average": state.average, "rest": state._replace(average={})}
 
 
-def finite(tree: Any) -> bool:
-    return all(np.isfinite(leaf).all() for leaf in by_name(tree).values())
+def is_finite(tree: Any) -> bool:
+    return all(np.isfinite(leaf).all() for leaf in flatten_named(tree).values())
 
 
 def ensembles(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
@@ -204,7 +204,7 @@ def spoil_weights(job: Path, name: str, value: float, rng: np.random.Generator) 
     """-> a folder as `publish` makes it of that member, but for the value."""
     source, target = job / "members" / name, job / "published"
     trained = open_run(source)
-    leaves = [*by_name({"params": trained.params, "stats": trained.stats}).items()]
+    leaves = [*flatten_named({"params": trained.params, "stats": trained.stats}).items()]
     number = int(rng.integers(len(leaves)))
     leaf = leaves[number][1].copy()
     leaf.flat[rng.integers(leaf.size)] = value

@@ -14,7 +14,7 @@ import numpy as np
 from jaxnets.recipes import smoke
 from jaxnets.runs import RunConfig
 from jaxnets.store import checkpoint
-from jaxnets.training.loop import assemble
+from jaxnets.training.loop import make_train_loop
 from tests.faults.cases import DIGITS, SMOKE
 from tests.faults.entries import listing, start
 from tests.faults.trial import Trial
@@ -32,7 +32,7 @@ def config(family: str = "wide_cnn", **sizes: int) -> RunConfig:
 
 def items(config: RunConfig) -> Items:
     """The start of a training, as `fit` saves it."""
-    state = assemble(config, 1000).start(config.seed)
+    state = make_train_loop(config, 1000).start(config.seed)
     return {"average": state.average, "rest": state._replace(average={})}
 
 

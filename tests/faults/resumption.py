@@ -50,14 +50,14 @@ def train(folder: Path, stop: int | None = None, *, epochs: int = EPOCHS, steps:
 
 def end(folder: Path) -> tuple[list[int], dict[str, bytes], list[dict[str, float]]]:
     """-> the newest step and the best, all bytes of that state and of that network, the history but for its times."""
-    state = loop.assemble(config(epochs=EPOCHS), len(examples(STEPS)[0].images)).start(0)
+    state = loop.make_train_loop(config(epochs=EPOCHS), len(examples(STEPS)[0].images)).start(0)
     average = {"average": state.average}
     last = checkpoint.restore(folder / "state", average | {"rest": state._replace(average={})})
     best = checkpoint.restore(folder / "best", average)
     assert last is not None
     assert best is not None
     assert not last.facts["part"]
-    trees = checkpoint.by_name({"last": last.items, "best": best.items})
+    trees = checkpoint.flatten_named({"last": last.items, "best": best.items})
     kept = [{name: value for name, value in row.items() if name not in TIMES} for row in last.facts["history"]]
     found = checkpoint.steps(folder / "state")[-1:] + checkpoint.steps(folder / "best")
     return found, {name: leaf.tobytes() for name, leaf in trees.items()}, kept

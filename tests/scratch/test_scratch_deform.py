@@ -15,7 +15,7 @@ from scratch.deform import (
     Warp,
     affine,
     deform,
-    draw_warp,
+    random_warp,
     read_bilinear,
     source_of,
     warp_images,
@@ -146,7 +146,7 @@ def test_pictures_may_be_read_at_other_places_than_they_have(pictures):
 
 
 def test_draws_are_uniform_up_to_their_strength():
-    matrix, shift, _ = draw_warp(np.random.default_rng(0), 4000, STRONG)
+    matrix, shift, _ = random_warp(np.random.default_rng(0), 4000, STRONG)
     angle = np.arctan2(matrix[:, 0, 1], matrix[:, 1, 1])
     zoom = np.linalg.det(matrix) ** -0.5
     slant = np.arctan(zoom * (np.sin(angle) * matrix[:, 0, 0] + np.cos(angle) * matrix[:, 1, 0]))
@@ -157,7 +157,7 @@ def test_draws_are_uniform_up_to_their_strength():
 
 
 def test_elastic_pixels_are_the_rms_of_the_field_at_the_border_too():
-    warp = draw_warp(np.random.default_rng(0), 1500, Strength(elastic_pixels=0.7))
+    warp = random_warp(np.random.default_rng(0), 1500, Strength(elastic_pixels=0.7))
     field = source_of(warp, 28, 20) - np.mgrid[:28, :20]
     rms = np.sqrt(np.square(field).mean(axis=0)) / 0.7
     border = np.ones((28, 20), bool)
@@ -170,7 +170,7 @@ def test_elastic_pixels_are_the_rms_of_the_field_at_the_border_too():
 
 
 def test_draws_are_single_precision_and_follow_their_generator():
-    draw = lambda seed: draw_warp(np.random.default_rng(seed), 3, STRONG)
+    draw = lambda seed: random_warp(np.random.default_rng(seed), 3, STRONG)
     assert [array.dtype for array in draw(0)] == [np.float32] * 3
     assert [array.shape for array in draw(0)] == [(3, 2, 2), (3, 2), (3, 2, NODES, NODES)]
     for array, again, other in zip(draw(0), draw(0), draw(1), strict=True):
@@ -180,7 +180,7 @@ def test_draws_are_single_precision_and_follow_their_generator():
 
 
 def test_inputs_are_left_as_they_were(pictures):
-    images, warp = pictures(4, 9, 8), draw_warp(np.random.default_rng(0), 4, STRONG)
+    images, warp = pictures(4, 9, 8), random_warp(np.random.default_rng(0), 4, STRONG)
     for array in (images, *warp):
         array.flags.writeable = False
     moved = warp_images(images, warp)
@@ -190,9 +190,9 @@ def test_inputs_are_left_as_they_were(pictures):
 
 
 def test_a_picture_depends_on_its_own_warp_alone(pictures):
-    images, warp = pictures(6, 12, 10), draw_warp(np.random.default_rng(0), 6, STRONG)
+    images, warp = pictures(6, 12, 10), random_warp(np.random.default_rng(0), 6, STRONG)
     moved = warp_images(images, warp)
-    others = draw_warp(np.random.default_rng(1), 6, STRONG)
+    others = random_warp(np.random.default_rng(1), 6, STRONG)
     for place in range(6):
         own = np.arange(6) == place
         strangers = np.where(own[:, None, None], images, np.nan)
@@ -203,6 +203,6 @@ def test_a_picture_depends_on_its_own_warp_alone(pictures):
 
 
 def test_pictures_in_any_layout_are_read_alike(pictures):
-    images, warp = pictures(4, 9, 12), draw_warp(np.random.default_rng(0), 4, STRONG)
+    images, warp = pictures(4, 9, 12), random_warp(np.random.default_rng(0), 4, STRONG)
     turned = np.ascontiguousarray(images.transpose(2, 1, 0)).transpose(2, 1, 0)
     np.testing.assert_array_equal(warp_images(turned, warp), warp_images(images, warp))

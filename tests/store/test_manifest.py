@@ -7,7 +7,7 @@ import pytest
 
 from jaxnets.errors import InputError
 from jaxnets.store import manifest
-from jaxnets.store.manifest import check, identity, is_made, seal_into_place, sealed_folder
+from jaxnets.store.manifest import check, identity, is_up_to_date, seal_into_place, sealed_folder
 
 ORIGIN = {"rows": [1, 2], "by": "hand"}
 
@@ -24,7 +24,7 @@ def sealed(tmp_path):
 
 def test_a_whole_folder_says_what_it_was_made_from(sealed):
     assert check(sealed) == ORIGIN
-    assert is_made(sealed, ORIGIN)
+    assert is_up_to_date(sealed, ORIGIN)
     assert sorted(path.name for path in sealed.iterdir()) == ["a.txt", "deep", "seal.json"]
 
 
@@ -63,10 +63,10 @@ def test_damage_is_named(sealed, damage, words):
     with pytest.raises(InputError, match=words):
         check(sealed)
     with pytest.warns(UserWarning, match="is made anew"):
-        assert not is_made(sealed, ORIGIN)
+        assert not is_up_to_date(sealed, ORIGIN)
     with sealed_folder(sealed, ORIGIN):
         pass
-    assert is_made(sealed, ORIGIN)
+    assert is_up_to_date(sealed, ORIGIN)
 
 
 def test_a_huge_seal_is_not_read(sealed, monkeypatch):
@@ -77,13 +77,13 @@ def test_a_huge_seal_is_not_read(sealed, monkeypatch):
 
 def test_what_was_made_from_something_else_stays_until_another_is_whole(sealed):
     other = ORIGIN | {"by": "machine"}
-    assert not is_made(sealed, other)
+    assert not is_up_to_date(sealed, other)
     with pytest.raises(ZeroDivisionError), sealed_folder(sealed, other):
         raise ZeroDivisionError
-    assert is_made(sealed, ORIGIN)
+    assert is_up_to_date(sealed, ORIGIN)
     with sealed_folder(sealed, other):
-        assert is_made(sealed, ORIGIN)
-    assert is_made(sealed, other)
+        assert is_up_to_date(sealed, ORIGIN)
+    assert is_up_to_date(sealed, other)
     assert [path.name for path in sealed.iterdir()] == ["seal.json"]
 
 
@@ -133,4 +133,4 @@ def test_what_cannot_be_read_is_not_to_be_deleted(sealed, monkeypatch, call, nam
     with pytest.raises(InputError, match=rf"{name}: cannot be read \(Input/output error\). Fix: check"):
         check(sealed)
     with pytest.warns(UserWarning, match="cannot be read"):
-        assert not is_made(sealed, ORIGIN)
+        assert not is_up_to_date(sealed, ORIGIN)

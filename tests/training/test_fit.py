@@ -15,7 +15,7 @@ from jaxnets.inference.predict import make_predict
 from jaxnets.runs import init_arrays, open_run, read_config
 from jaxnets.store import checkpoint, fingerprint
 from jaxnets.training import fit as fit_module
-from jaxnets.training.fit import Validation, fit, read_history, refuse_infinite, resume
+from jaxnets.training.fit import Validation, check_finite, fit, read_history, resume
 from jaxnets.training.optimizer import make_optimizer
 from jaxnets.training.step import init_state
 
@@ -186,12 +186,12 @@ def test_other_hardware_is_spoken_of_or_refused(train, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("place", [0, 4, 5, 14])
 def test_what_diverges_is_named_and_never_saved(train, tmp_path, monkeypatch, place):
-    def poisoned(config, parts, epoch, first, metrics, real=refuse_infinite):
+    def poisoned(config, parts, epoch, first, metrics, real=check_finite):
         if (epoch * STEPS + first) == place:
             metrics = metrics | {"gradient_norm": np.array([np.nan])}
         return real(config, parts, epoch, first, metrics)
 
-    monkeypatch.setattr(fit_module, "refuse_infinite", poisoned)
+    monkeypatch.setattr(fit_module, "check_finite", poisoned)
     words = f"wide_cnn, seed 3: epoch {place // STEPS + 1}, step {place % STEPS + 1} of 5: loss .*, gradient_norm nan"
     with pytest.raises(DivergedError, match=words + r", .*learning_rate \d.*, rows \d+, "):
         train(tmp_path)
