@@ -14,7 +14,7 @@ CHANGES = ["--training.learning-rate", "0.1", "--training.augmentation.zoom", "0
 
 def read(monkeypatch, words):
     monkeypatch.setattr("sys.argv", ["pipeline.py", *words])
-    return parse(Options, None)
+    return parse(Options, "experiments.pipeline", None)
 
 
 def test_every_field_of_a_recipe_can_be_given(monkeypatch):
