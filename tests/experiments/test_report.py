@@ -14,7 +14,7 @@ from experiments.origin import clocked, read_seconds
 from experiments.page import percent, png, seconds
 from experiments.pipeline import PipelineOptions, main
 from experiments.report import FULL, SPLIT, UNSURE, pseudo_labels
-from experiments.scores import Answers
+from experiments.scores import Answers, show
 from experiments.sections import CARDS, Judged, by_number, confusion, missed
 from experiments.train_scratch import ScratchOptions
 from jaxnets.config import Selection
@@ -52,6 +52,12 @@ def job(request):
     out = request.getfixturevalue(request.param)
     text = (out / "report.html").read_text(encoding="utf-8")
     return text, Page(text), json.loads((out / "report.json").read_text())
+
+
+def test_a_table_for_one_view_has_each_number_once(whole, capsys):
+    show(json.loads((whole / "report.json").read_text()) | {"views": 1})
+    head = next(line for line in capsys.readouterr().out.splitlines() if "network" in line)
+    assert re.findall(r"\w+", head) == ["network", "parameters", "valid", "test", "training"]
 
 
 def test_a_page_is_well_formed_and_has_no_name_twice(job):
