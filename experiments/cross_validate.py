@@ -3,6 +3,7 @@ of all labelled rows. Test labels are not read. If interrupted, the same command
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from experiments.cli.console import result, show_table
 from experiments.cli.options import Options, run
-from experiments.cli.output_dir import Job, check_families, open_job
+from experiments.cli.output_dir import Job, check_families, open_job, read_settings
 from experiments.cluster.parallel_members import is_faster_in_parallel, train_in_parallel
 from experiments.predict import predict_member, predictions, read_log_probs
 from experiments.train import train_member
@@ -28,7 +29,7 @@ class CrossValidateOptions(Options):
     families: tuple[str, ...] = ()
     """Families to train: all of the preset unless given."""
     against: Path | None = None
-    """Directory of another cross-validation on the same rows, to compare with in pairs."""
+    """Directory of another cross-validation on the same data, to compare with in pairs."""
     parallel: Literal["auto", "data", "members"] = "auto"
     """data: one model after the other on all devices. members: several at once, each on one device or some cores.
     auto: members if trainings are long and the devices are a CPU's cores."""
@@ -37,9 +38,10 @@ class CrossValidateOptions(Options):
 def main(options: CrossValidateOptions) -> None:
     if options.fold is not None:
         raise InputError("--fold", "is chosen by the cross-validation", "leave it out")
-    labels = data.load(options.data, options.data_path).y_train
+    digits = data.load(options.data, options.data_path)._replace(y_test=None)
+    labels = digits.y_train
     folds = data.stratified_folds(labels, options.folds)
-    other = None if options.against is None else read(options.against / "oof", len(labels))
+    other = None if options.against is None else read(options.against, data.digest(digits))
     parts = [out_of_fold(options, number) for number in range(options.folds)]
     names = list(parts[0])
     order = np.argsort(np.concatenate([valid for _, valid in folds]))
@@ -57,9 +59,9 @@ def out_of_fold(options: CrossValidateOptions, number: int) -> dict[str, tuple[n
     predictions, by model."""
     known = {one.name: getattr(options, one.name) for one in fields(Options)}
     given = Options(**known | {"fold": (number, options.folds), "out": options.out / f"fold-{number}"})
-    with open_job(given, begins=True) as job:
+    check = partial(check_families, families=options.families, option="--families")
+    with open_job(given, begins=True, check=check) as job:
         if options.families:
-            check_families(job.preset, options.families, option="--families")
             recipes = tuple(job.preset.recipe(family) for family in options.families)
             job = job._replace(preset=replace(job.preset, recipes=recipes))
         models = job.teachers()
@@ -90,16 +92,18 @@ def save(folder: Path, log_probs: dict[str, np.ndarray], made_from: dict[str, li
                 np.savez(draft / f"{name}.npz", log_probs=array)
 
 
-def read(folder: Path, rows: int) -> dict[str, np.ndarray]:
-    """The out-of-fold predictions (V, N, K) by model; InputError if they are missing, damaged or of other rows."""
+def read(out: Path, data_sha256: str) -> dict[str, np.ndarray]:
+    """The out-of-fold predictions (V, N, K) by model that a cross-validation left in the directory `out`.
+
+    Raises InputError if they are missing, damaged or of other data.
+    """
+    folder = out / "oof"
     if not folder.is_dir():
         raise InputError(folder, "is missing", "name the --out of a finished cross-validation")
     check(folder)
-    arrays = {path.stem: np.load(path, allow_pickle=False)["log_probs"] for path in sorted(folder.glob("*.npz"))}
-    for name, array in arrays.items():
-        if array.shape[1] != rows:
-            raise InputError(folder, f"{name} predicts {array.shape[1]:,} rows, not {rows:,}", "use the same data")
-    return arrays
+    if read_settings(out / "fold-0").get("data_sha256") != data_sha256:
+        raise InputError(out, "is a cross-validation on other data", "use the same --data")
+    return {path.stem: np.load(path, allow_pickle=False)["log_probs"] for path in sorted(folder.glob("*.npz"))}
 
 
 def show(options: CrossValidateOptions, log_probs: dict[str, np.ndarray], labels: np.ndarray) -> None:

@@ -30,7 +30,8 @@ def predict_member(job: Job, network: Path) -> None:
             np.savez(draft / f"{name}.npz", log_probs=log_probs)
     labels = job.valid_labels()
     plain, views = accuracy_or_none(answers["valid"][0], labels), accuracy_or_none(combine(answers["valid"]), labels)
-    say(f"{network.name:<20} predicted  valid {percent(plain)}, with {job.preset.views} views {percent(views)}")
+    through = f", with {job.preset.views} views {percent(views)}" if job.preset.views > 1 else ""
+    say(f"{network.name:<20} predicted  valid {percent(plain)}{through}")
 
 
 def predictions(job: Job, network: Path) -> Path:

@@ -7,6 +7,7 @@ from experiments.cli.options import Options, run
 from experiments.cli.output_dir import Job, compute, open_job
 from experiments.predict import read_log_probs
 from experiments.reporting.metrics import mean_over_views
+from jaxnets.errors import InputError
 from jaxnets.store.atomic import read_json, write_json
 from jaxnets.store.manifest import identity, is_up_to_date
 
@@ -15,8 +16,11 @@ def choose_pseudo_labels(job: Job) -> None:
     """Leaves the folder pseudo_labels/ with selected.npz (rows, targets, weights) and summary.json.
 
     It is kept as long as the teachers are the same: were they to predict again elsewhere, the last bits could differ,
-    and students that learnt the old labels would not fit the new ones.
+    and students that learnt the old labels would not fit the new ones. InputError if no rows are held out.
     """
+    if not len(job.valid_rows):
+        problem = f"preset {job.preset.name} holds out no rows to calibrate the ensemble on"
+        raise InputError("pseudo-labels", problem, "hold out a fold with --fold")
     folder = job.out / "pseudo_labels"
     origin = {"teachers": [identity(teacher) for teacher in job.teachers()]}
     if is_up_to_date(folder, origin):

@@ -77,7 +77,7 @@ class Options(LogOptions):
     those that computed the results so far."""
     training: TrainingChanges = field(default_factory=TrainingChanges)
     sizes: dict[str, int] = field(default_factory=dict)
-    """Sizes of every model, such as width 32 depth 5, in place of the preset's."""
+    """Sizes of every model that has them, such as width 32 depth 5, in place of the preset's."""
     compilation_cache: bool = True
     """Keep compiled programs in the user's cache folder, so that the next start is quick."""
 

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any, get_type_hints
 
 from jaxnets.config import Preset
+from jaxnets.errors import InputError
 
 
 @cache
@@ -34,13 +35,32 @@ def changed(config: Any, values: Mapping[str, Any]) -> Any:
     return replace(config, **{**values, **nested})
 
 
+def size_names(family: str) -> set[str]:
+    """The integer arguments of a family's model, except those that follow from the data."""
+    from jaxnets.models import MODELS
+
+    hints = get_type_hints(MODELS[family].__init__)  # type: ignore[misc]
+    return {name for name, kind in hints.items() if kind in (int, int | None)} - {"in_channels", "num_classes"}
+
+
 def change_preset(preset: Preset, training: Any, sizes: Mapping[str, int]) -> Preset:
-    """The preset with these changes in every recipe. Its name then ends in a hash of them."""
+    """The preset with these changes in every recipe whose family has such a size. Its name then ends in a hash of them.
+
+    Raises InputError if no family has a size of that name, or if a value is not allowed.
+    """
     values = given(training)
     if not values and not sizes:
         return preset
+    names = {recipe.family: size_names(recipe.family) for recipe in preset.recipes}
+    known = set().union(*names.values())
+    for name in sorted(sizes.keys() - known):
+        raise InputError("--sizes", f"no model has a size {name!r}", f"choose among {', '.join(sorted(known))}")
     recipes = tuple(
-        replace(recipe, sizes={**recipe.sizes, **sizes}, training=changed(recipe.training, values))
+        replace(
+            recipe,
+            sizes={**recipe.sizes, **{name: size for name, size in sizes.items() if name in names[recipe.family]}},
+            training=changed(recipe.training, values),
+        )
         for recipe in preset.recipes
     )
     text = json.dumps([values, dict(sizes)], sort_keys=True)

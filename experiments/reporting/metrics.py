@@ -134,6 +134,9 @@ def show(report: dict[str, Any]) -> None:
     seconds = f"{sum(member['train_seconds'] for member in report['members']):.0f} s"
     valid, tta, test = (percent(whole[key]) for key in ("valid_accuracy", "tta_valid_accuracy", "test_accuracy"))
     rows.append(["ensemble", parameters, valid, tta, test, seconds])
-    views = report["views"]
-    columns = ["network", "parameters", "valid", f"valid, {views} views", f"test, {views} views", "training"]
+    through = f", {report['views']} views" if report["views"] > 1 else ""
+    columns = ["network", "parameters", "valid", f"valid{through}", f"test{through}", "training"]
+    if not through:  # both columns of the validation rows are the same
+        for row in (columns, *rows):
+            del row[2]
     show_table(f"{report['preset']} on {report['data']}, {report['device']}", columns, rows)

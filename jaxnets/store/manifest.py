@@ -60,9 +60,10 @@ def check(folder: Path) -> dict[str, Any]:
         raise unreadable(Path(error.filename or folder), error) from error
     written = seal["files"]
     for name in sorted(written.keys() | found.keys()):
-        if written.get(name) != found.get(name):
-            problem = "was changed after it was written" if name in written else "does not belong there"
-            raise InputError(folder / name, problem if name in found else "is missing", FIX)
+        if name not in written:
+            raise InputError(folder / name, "does not belong there", "remove it")
+        if written[name] != found.get(name):
+            raise InputError(folder / name, "was changed after it was written" if name in found else "is missing", FIX)
     return seal["made_from"]
 
 
@@ -82,9 +83,15 @@ def identity(folder: Path) -> str:
     try:
         return hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
     except FileNotFoundError as error:
-        raise InputError(folder, "has no seal, so it is not whole", FIX) from error
+        raise without_seal(folder) from error
     except OSError as error:
         raise unreadable(folder / FILE, error) from error
+
+
+def without_seal(folder: Path) -> InputError:
+    if not folder.is_dir():
+        return InputError(folder, "is missing", "run the command that makes it")
+    return InputError(folder, "has no seal, so it is not whole", FIX)
 
 
 def read_seal(folder: Path) -> dict[str, Any]:
@@ -100,7 +107,7 @@ def read_seal(folder: Path) -> dict[str, Any]:
         if version == VERSION and (seal.keys() != PARTS or told not in (None, checksum_of(seal))):
             raise ValueError("it was changed after it was written")
     except FileNotFoundError as error:
-        raise InputError(folder, "has no seal, so it is not whole", FIX) from error
+        raise without_seal(folder) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(path, f"is damaged ({brief(error)})", FIX) from error
     if version != VERSION:

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.studies import ablate
 from experiments.studies.ablate import AblateOptions, Row, fold_rows, holm, main, summarise
-from experiments.studies.guide_figures import ablate
 from experiments.studies.variants import Variant, trainer, variants
 from jaxnets import data, recipes
 from jaxnets.config import Recipe

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.benchmark import BenchmarkOptions, main, mlp
 from experiments.benchmark import __main__ as benchmark
+from experiments.benchmark import mlp
+from experiments.benchmark.__main__ import BenchmarkOptions, main
 from experiments.benchmark.case import Case, Weights
 from experiments.benchmark.jaxnets_backend import reduced_bytes
 from experiments.benchmark.race import forced_cpu_devices, summary

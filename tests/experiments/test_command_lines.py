@@ -19,8 +19,9 @@ from experiments.cli.output_dir import chosen_preset, claim, open_job
 from experiments.cli.paths import writable_file
 from experiments.draw import DrawOptions
 from experiments.evaluate import EvaluateOptions
+from experiments.pseudo_label import choose_pseudo_labels
+from experiments.studies import figures, speedrun
 from experiments.studies.figures import FigureOptions
-from experiments.studies.guide_figures import figures, speedrun
 from experiments.studies.speedrun import SpeedrunOptions
 from experiments.tools import classify_photo, export, list_models
 from experiments.tools.classify_photo import ClassifyOptions
@@ -152,6 +153,8 @@ def test_an_unknown_preset_is_refused(refused, tmp_path):
         (train.main, TrainOptions, ["--network-seed", "1"], "--network-seed: is 1. Fix: give 0, or more --seeds"),
         (train.main, TrainOptions, ["--student", "--seeds", "2", "--network-seed", "1"], "students are of --seed"),
         (pipeline.main, pipeline.PipelineOptions, ["--out", "text.npz"], "cannot be written"),
+        (pipeline.main, pipeline.PipelineOptions, ["--sizes", "colour", "3"], "--sizes: no model has a size 'colour'"),
+        (train.main, TrainOptions, ["--sizes", "num_classes", "5"], "choose among depth, growth, stem_stride, width"),
     ],
 )
 def test_a_stage_too_early_says_what_to_do(refused, tmp_path, main, options, arguments, words):
@@ -297,7 +300,14 @@ def test_the_command_line_changes_seeds_and_students():
     changed = chosen_preset(Options(seeds=2, students=("senet", "resnet")), "smoke")
     assert changed == replace(recipes.smoke(), seeds=2, students=("senet", "resnet"))
     assert chosen_preset(Options(students=()), "quick").students == ()
-    assert chosen_preset(Options(preset="full"), "quick") == recipes.full()
+    assert chosen_preset(Options(preset="competition"), "quick") == recipes.competition()
+
+
+def test_pseudo_labels_need_validation_rows(tmp_path):
+    options = Options(preset="smoke", data="digits", out=tmp_path, compilation_cache=False)
+    with open_job(options, begins=True) as job, pytest.raises(InputError, match="holds out no rows"):
+        choose_pseudo_labels(job._replace(valid_rows=np.zeros(0, int)))
+    assert not (tmp_path / "pseudo_labels").exists()
 
 
 @pytest.mark.parametrize(("wrong", "words"), [({"seeds": 0}, "--seeds: is 0"), ({"students": ("vgg",)}, "'vgg'")])

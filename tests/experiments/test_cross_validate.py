@@ -5,6 +5,8 @@ from experiments.cross_validate import CrossValidateOptions, main, read
 from jaxnets import data
 from jaxnets.errors import InputError
 from jaxnets.inference.ensemble import combine
+from jaxnets.store.atomic import write_json
+from jaxnets.store.manifest import sealed_folder
 from jaxnets.store.train_rows import was_trained_on
 from tests.experiments.processes import finish
 
@@ -23,9 +25,9 @@ def crossed(start, shared, tmp_path_factory):
 
 def test_every_row_is_predicted_by_a_model_that_was_not_trained_on_it(crossed):
     out, _ = crossed
-    digits = data.load("digits")
+    digits = data.load("digits")._replace(y_test=None)
     labels = digits.y_train
-    log_probs = read(out / "oof", len(labels))["wide_cnn-0"]
+    log_probs = read(out, data.digest(digits))["wide_cnn-0"]
     for number, (_, valid) in enumerate(data.stratified_folds(labels, 2)):
         with np.load(out / f"fold-{number}" / "predictions" / "wide_cnn-0" / "valid.npz") as file:
             np.testing.assert_array_equal(log_probs[:, valid], file["log_probs"])
@@ -50,6 +52,22 @@ def test_a_number_of_folds_that_cannot_be_is_refused(folds, tmp_path):
 def test_a_missing_comparison_is_refused_before_any_training(tmp_path):
     with pytest.raises(InputError, match="oof: is missing"):
         main(CrossValidateOptions(data="digits", out=tmp_path / "out", against=tmp_path / "other"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_comparison_with_other_data_is_refused_before_any_training(tmp_path):
+    with sealed_folder(tmp_path / "other" / "oof", {}):
+        pass
+    write_json(tmp_path / "other" / "fold-0" / "job.json", {"data_sha256": "another"})
+    with pytest.raises(InputError, match="is a cross-validation on other data"):
+        main(CrossValidateOptions(data="digits", out=tmp_path / "out", against=tmp_path / "other"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("families", [("vgg",), ("senet", "senet")])
+def test_families_that_cannot_be_are_refused_before_anything_is_written(families, tmp_path):
+    with pytest.raises(InputError, match="--families"):
+        main(CrossValidateOptions(preset="smoke", data="digits", families=families, out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 

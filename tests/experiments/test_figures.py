@@ -9,9 +9,8 @@ import pytest
 from matplotlib.image import imread
 
 import experiments
+from experiments.studies import figures, guide_figures
 from experiments.studies.figures import FIGURES, FigureOptions, disputed_image, main
-from experiments.studies.guide_figures import figures
-from experiments.studies.guide_figures import guide_figures as studies
 from jaxnets import data, recipes
 from jaxnets.errors import InputError
 
@@ -84,7 +83,7 @@ def test_the_answer_is_drawn_of_images_of_any_shape(tmp_path, monkeypatch, shape
 
 def test_pixels_survive_as_text():
     pixels = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
-    np.testing.assert_array_equal(studies.unpack(studies.pack(pixels / 255)), pixels)
+    np.testing.assert_array_equal(guide_figures.unpack(guide_figures.pack(pixels / 255)), pixels)
 
 
 @pytest.fixture
@@ -98,8 +97,8 @@ def few_digits(monkeypatch):
 
 
 def test_the_studies_give_numbers_that_can_be_saved_and_drawn(few_digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(studies, "SECONDS", 0.3)
-    monkeypatch.setattr(studies, "RATES", {8: (0.1, 0.5), 64: (0.5,)})
+    monkeypatch.setattr(guide_figures, "SECONDS", 0.3)
+    monkeypatch.setattr(guide_figures, "RATES", {8: (0.1, 0.5), 64: (0.5,)})
     for name in ("linear", "training", "confusion", "warps"):
         numbers = json.loads(json.dumps(FIGURES[name].measure(FigureOptions())))
         FIGURES[name].draw(tmp_path / f"{name}.png", numbers)
@@ -107,14 +106,14 @@ def test_the_studies_give_numbers_that_can_be_saved_and_drawn(few_digits, tmp_pa
 
 
 def test_what_the_studies_find_on_images_that_are_easy(few_digits, monkeypatch):
-    monkeypatch.setattr(studies, "SECONDS", 0.3)
-    assert studies.linear()["test_accuracy"] == 1
-    assert np.trace(studies.confusion()["counts"]) == 5 * 60
-    curve = studies.by_seconds(8, studies.mnist_rows(validate=True))
+    monkeypatch.setattr(guide_figures, "SECONDS", 0.3)
+    assert guide_figures.linear()["test_accuracy"] == 1
+    assert np.trace(guide_figures.confusion()["counts"]) == 5 * 60
+    curve = guide_figures.by_seconds(8, guide_figures.mnist_rows(validate=True))
     assert curve["accuracy"][-1] == 1
     assert curve["seconds"] == sorted(curve["seconds"])
-    warps = studies.warps()
-    assert (studies.unpack(warps["image"]) != studies.unpack(warps["warps"]["all"][0])).any()
+    warps = guide_figures.warps()
+    assert (guide_figures.unpack(warps["image"]) != guide_figures.unpack(warps["warps"]["all"][0])).any()
 
 
 def test_the_disputed_image_is_the_surest_among_those_not_agreed_on():

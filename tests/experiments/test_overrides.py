@@ -28,6 +28,12 @@ def test_every_field_of_a_recipe_can_be_given(monkeypatch):
     assert preset.name != change_preset(quick(), options.training, {"width": 21}).name
 
 
+def test_a_size_changes_the_families_that_have_it():
+    preset = change_preset(quick(), optional_fields(Training)(), {"growth": 5})
+    assert preset.recipe("deep_cnn").sizes["growth"] == 5
+    assert preset.recipe("resnet").sizes == quick().recipe("resnet").sizes
+
+
 def test_without_changes_the_preset_stays_as_it_is(monkeypatch):
     options = read(monkeypatch, [])
     assert change_preset(quick(), options.training, options.sizes) == quick()

@@ -12,7 +12,7 @@ from experiments import train_scratch
 from experiments.cli.provenance import clocked, read_seconds
 from experiments.pipeline import PipelineOptions, main
 from experiments.reporting import report
-from experiments.reporting.metrics import Predictions
+from experiments.reporting.metrics import Predictions, show
 from experiments.reporting.page import percent, png, seconds
 from experiments.reporting.report import FULL, SPLIT, UNSURE, pseudo_labels
 from experiments.reporting.sections import CARDS, Judged, by_number, confusion, missed
@@ -53,6 +53,12 @@ def job(request):
     out = request.getfixturevalue(request.param)
     text = (out / "report.html").read_text(encoding="utf-8")
     return text, Page(text), json.loads((out / "report.json").read_text())
+
+
+def test_a_table_for_one_view_has_each_number_once(whole, capsys):
+    show(json.loads((whole / "report.json").read_text()) | {"views": 1})
+    head = next(line for line in capsys.readouterr().out.splitlines() if "network" in line)
+    assert re.findall(r"\w+", head) == ["network", "parameters", "valid", "test", "training"]
 
 
 def test_a_page_is_well_formed_and_has_no_name_twice(job):

@@ -1,7 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.studies.guide_figures import scan_gradient
+from experiments.studies import scan_gradient
 
 
 def test_both_ways_are_the_same_work():

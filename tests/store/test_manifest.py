@@ -28,6 +28,12 @@ def test_a_whole_folder_says_what_it_was_made_from(sealed):
     assert sorted(path.name for path in sealed.iterdir()) == ["a.txt", "deep", "seal.json"]
 
 
+@pytest.mark.parametrize("read", [check, identity])
+def test_a_missing_folder_need_not_be_deleted(read, tmp_path):
+    with pytest.raises(InputError, match=r"absent: is missing. Fix: run"):
+        read(tmp_path / "absent")
+
+
 def test_every_flipped_bit_is_seen(sealed):
     rng = np.random.default_rng(0)
     for path in ("a.txt", "deep/b.bin"):
@@ -47,7 +53,7 @@ def test_every_flipped_bit_is_seen(sealed):
     ("damage", "words"),
     [
         (lambda folder: (folder / "a.txt").unlink(), "a.txt: is missing"),
-        (lambda folder: (folder / "deep" / "c").touch(), "deep/c: does not belong there"),
+        (lambda folder: (folder / "deep" / "c").touch(), "deep/c: does not belong there. Fix: remove it"),
         (lambda folder: (folder / "seal.json").unlink(), "has no seal"),
         (lambda folder: (folder / "seal.json").write_bytes(b""), "seal.json: is damaged"),
         (lambda folder: (folder / "seal.json").write_text("[" * 100_000), "seal.json: is damaged"),
