@@ -1,38 +1,47 @@
-"""Cross-validation: trains every model of a preset on each fold's complement, and leaves out-of-fold log-probabilities
+"""Cross-validation: trains every model of a preset on each fold's complement, and writes out-of-fold log-probabilities
 of all labelled rows. Test labels are not read. If interrupted, the same command continues."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 
-from experiments.cli.console import result, show_table
-from experiments.cli.options import Options, run
-from experiments.cli.output_dir import Job, check_families, open_job, read_settings
-from experiments.cluster.parallel_members import is_faster_in_parallel, train_in_parallel
-from experiments.predict import predict_member, predictions, read_log_probs
-from experiments.train import train_member
 from jaxnets import data
 from jaxnets.errors import InputError
-from jaxnets.store.manifest import check, identity, is_up_to_date, sealed_folder
+from jaxnets.store.manifest import check_manifest, committed_folder, is_up_to_date, manifest_hash
+
+from .cli.console import result, show_table
+from .cli.job import open_job
+from .cli.options import Options, default, run
+from .cli.output_dir import read_settings
+from .cli.presets import check_families
+from .cluster.parallel_members import is_faster_in_parallel, train_in_parallel
+from .predict import predict_member, read_log_probs
+from .train import train_member
 
 
 @dataclass(frozen=True, kw_only=True)
 class CrossValidateOptions(Options):
     out: Path = Path("checkpoints/cross-validation")
-    """Directory of the results: fold-K/ with the trained models, oof/ with the out-of-fold predictions."""
+    """Output directory: fold-K/ with the trained models, oof/ with the out-of-fold predictions."""
     folds: int = 5
-    """Number of stratified folds; each is predicted by models trained on the others."""
-    families: tuple[str, ...] = ()
-    """Families to train: all of the preset unless given."""
+    """Number of stratified folds; each is predicted by models that were trained on the others."""
+    families: Annotated[tuple[str, ...], default("all of the preset")] = ()
+    """Families to train."""
     against: Path | None = None
-    """Directory of another cross-validation on the same data, to compare with in pairs."""
+    """Output directory of another cross-validation on the same data, to compare with model by model."""
     parallel: Literal["auto", "data", "members"] = "auto"
-    """data: one model after the other on all devices. members: several at once, each on one device or some cores.
-    auto: members if trainings are long and the devices are a CPU's cores."""
+    """data: train one model after the other, each on all devices. members: train several models at once, each on one
+    device or on some of the cores. auto: members for long trainings on a CPU, else data."""
+
+
+class FoldPrediction(NamedTuple):
+    """The predictions of one model for the n rows of a fold, and their manifest's checksum."""
+
+    log_probs: np.ndarray  # (V, n, K)
+    identity: str
 
 
 def main(options: CrossValidateOptions) -> None:
@@ -42,72 +51,66 @@ def main(options: CrossValidateOptions) -> None:
     labels = digits.y_train
     folds = data.stratified_folds(labels, options.folds)
     other = None if options.against is None else read(options.against, data.digest(digits))
-    parts = [out_of_fold(options, number) for number in range(options.folds)]
-    names = list(parts[0])
+    predictions = [predict_fold(options, digits, number) for number in range(options.folds)]
+    names = list(predictions[0])
     order = np.argsort(np.concatenate([valid for _, valid in folds]))
-    log_probs = {name: np.concatenate([part[name][0] for part in parts], axis=1)[:, order] for name in names}
-    made_from = {name: [part[name][1] for part in parts] for name in names}
-    save(options.out / "oof", log_probs, made_from)
+    log_probs = {
+        name: np.concatenate([fold[name].log_probs for fold in predictions], axis=1)[:, order] for name in names
+    }
+    save(options.out / "oof", log_probs, {name: [fold[name].identity for fold in predictions] for name in names})
     show(options, log_probs, labels)
     if other is not None:
         show_comparison(options, log_probs, other, labels)
     result(f"{options.out / 'oof'}: out-of-fold predictions of {len(labels):,} rows by {', '.join(names)}")
 
 
-def out_of_fold(options: CrossValidateOptions, number: int) -> dict[str, tuple[np.ndarray, str]]:
-    """Trains and predicts what is missing of one fold -> log_probs (V, n, K) of its rows, and the identity of those
-    predictions, by model."""
-    known = {one.name: getattr(options, one.name) for one in fields(Options)}
-    given = Options(**known | {"fold": (number, options.folds), "out": options.out / f"fold-{number}"})
+def predict_fold(options: CrossValidateOptions, digits: data.Digits, number: int) -> dict[str, FoldPrediction]:
+    """Train and predict what is missing of one fold, and return its predictions by model."""
+    values = {field.name: getattr(options, field.name) for field in fields(Options)}
+    values |= {"fold": (number, options.folds), "out": options.out / f"fold-{number}"}
+    fold_options = Options(**values)
     check = partial(check_families, families=options.families, option="--families")
-    with open_job(given, begins=True, check=check) as job:
+    with open_job(fold_options, digits, begins=True, check=check) as job:
         if options.families:
             recipes = tuple(job.preset.recipe(family) for family in options.families)
-            job = job._replace(preset=replace(job.preset, recipes=recipes))
-        models = job.teachers()
+            job = replace(job, preset=replace(job.preset, recipes=recipes))
+        members = job.teachers()
         if options.parallel == "members" or (options.parallel == "auto" and is_faster_in_parallel(job)):
-            train_in_parallel(job, given, models)
-        for folder, (family, seed) in zip(models, members(job), strict=True):
-            train_member(job, folder, family, seed)
-            predict_member(job, folder)
-        valid = read_log_probs(job, models)["valid"]
+            train_in_parallel(job, fold_options, members)
+        for member in members:
+            train_member(job, member)
+            predict_member(job, member)
+        log_probs = read_log_probs(job, members)["valid"]
         return {
-            folder.name: (log_probs, identity(predictions(job, folder)))
-            for folder, log_probs in zip(models, valid, strict=True)
+            member.name: FoldPrediction(array, manifest_hash(job.run_dir.predictions(member)))
+            for member, array in zip(members, log_probs, strict=True)
         }
 
 
-def members(job: Job) -> Iterator[tuple[str, int]]:
-    """The family and the seed of each of a job's models, in the order of its directories."""
-    for seed in range(job.seed, job.seed + job.preset.seeds):
-        for recipe in job.preset.recipes:
-            yield recipe.family, seed
-
-
 def save(folder: Path, log_probs: dict[str, np.ndarray], made_from: dict[str, list[str]]) -> None:
-    """Leaves NAME.npz with `log_probs` (V, N, K) of every model in a sealed directory."""
+    """Write NAME.npz with `log_probs` (V, N, K) for every model, unless they are up to date."""
     if not is_up_to_date(folder, made_from):
-        with sealed_folder(folder, made_from) as draft:
+        with committed_folder(folder, made_from) as temporary:
             for name, array in log_probs.items():
-                np.savez(draft / f"{name}.npz", log_probs=array)
+                np.savez(temporary / f"{name}.npz", log_probs=array)
 
 
 def read(out: Path, data_sha256: str) -> dict[str, np.ndarray]:
-    """The out-of-fold predictions (V, N, K) by model that a cross-validation left in the directory `out`.
+    """Return the out-of-fold predictions (V, N, K) by model in the output directory `out` of a cross-validation.
 
     Raises InputError if they are missing, damaged or of other data.
     """
     folder = out / "oof"
     if not folder.is_dir():
         raise InputError(folder, "is missing", "name the --out of a finished cross-validation")
-    check(folder)
+    check_manifest(folder)
     if read_settings(out / "fold-0").get("data_sha256") != data_sha256:
         raise InputError(out, "is a cross-validation on other data", "use the same --data")
     return {path.stem: np.load(path, allow_pickle=False)["log_probs"] for path in sorted(folder.glob("*.npz"))}
 
 
 def show(options: CrossValidateOptions, log_probs: dict[str, np.ndarray], labels: np.ndarray) -> None:
-    """Prints errors, NLL and calibration error of every model and of their ensemble, per set of views."""
+    """Print errors, NLL and calibration error of every model and of their ensemble, with one view and with all."""
     from jaxnets.inference.calibrate import calibration_error
     from jaxnets.inference.ensemble import nll
 
@@ -115,38 +118,44 @@ def show(options: CrossValidateOptions, log_probs: dict[str, np.ndarray], labels
     for name, views in combined(log_probs).items():
         for number, mean in views.items():
             errors = int((mean.argmax(axis=-1) != labels).sum())
-            percent, calibration = f"{errors / len(labels):.3%}", f"{calibration_error(mean, labels):.3%}"
-            rows.append([name, f"{number}", f"{errors}", percent, f"{nll(mean, labels):.4f}", calibration])
+            error_rate = f"{errors / len(labels):.3%}"
+            calibration = f"{calibration_error(mean, labels):.3%}"
+            rows.append([name, f"{number}", f"{errors}", error_rate, f"{nll(mean, labels):.4f}", calibration])
     title = f"{options.folds} folds of {options.data}, {len(labels):,} rows, out-of-fold predictions"
     show_table(title, ["model", "views", "errors", "error rate", "NLL", "calibration error"], rows)
 
 
 def combined(log_probs: dict[str, np.ndarray]) -> dict[str, dict[int, np.ndarray]]:
-    """log_probs (V, N, K) by model -> the log of mean probabilities (N, K), by model and for their ensemble, by the
-    number of views: the image alone, and all V if there are more."""
+    """log_probs (V, N, K) by model -> the log of mean probabilities (N, K), by model and by the number of views.
+
+    The numbers are 1 and, if there are more views, V. With several models, `ensemble` is added.
+    """
     from jaxnets.inference.ensemble import combine
 
     views = sorted({1, *(len(array) for array in log_probs.values())})
     means = {name: {v: combine(array[:v]) for v in views} for name, array in log_probs.items()}
     if len(means) > 1:
-        means["ensemble"] = {v: combine(np.stack([one[v] for one in means.values()])) for v in views}
+        means["ensemble"] = {v: combine(np.stack([mean[v] for mean in means.values()])) for v in views}
     return means
 
 
 def show_comparison(
-    options: CrossValidateOptions, ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], labels: np.ndarray
+    options: CrossValidateOptions, log_probs: dict[str, np.ndarray], other: dict[str, np.ndarray], labels: np.ndarray
 ) -> None:
+    """Print how every model, and the ensemble of the common ones, differs from the other cross-validation."""
     from jaxnets.inference.compare import compare
 
-    common = sorted(ours.keys() & theirs.keys())
-    if not common:
-        raise InputError(f"{options.against}", f"has other models: {', '.join(theirs)}", "compare the same families")
-    first, second = (combined({name: arrays[name] for name in common}) for arrays in (ours, theirs))
+    names = sorted(log_probs.keys() & other.keys())
+    if not names:
+        raise InputError(f"{options.against}", f"has other models: {', '.join(other)}", "compare the same families")
+    means = combined({name: log_probs[name] for name in names})
+    other_means = combined({name: other[name] for name in names})
     rows = []
-    for name in first:
-        one = compare(first[name][1], second[name][1], labels)
-        difference = f"{one.nll_difference:+.5f} ± {one.nll_standard_error:.5f}"
-        rows.append([name, f"{one.only_first}", f"{one.only_second}", f"{one.p_value:.3f}", difference])
+    for name in means:
+        comparison = compare(means[name][1], other_means[name][1], labels)
+        difference = f"{comparison.nll_difference:+.5f} ± {comparison.nll_standard_error:.5f}"
+        counts = [f"{comparison.only_first}", f"{comparison.only_second}"]
+        rows.append([name, *counts, f"{comparison.p_value:.3f}", difference])
     title = f"{options.out} against {options.against}: rows that only one classifies wrongly, McNemar's p, NLL"
     show_table(title, ["model", "only here", "only there", "p", "NLL difference"], rows)
 

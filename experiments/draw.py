@@ -1,5 +1,4 @@
-"""Opens a page on which one draws a digit, and every network says what it reads, in the very moment: locally, with the
-networks that come with the repository."""
+"""Opens a local page on which the user draws a digit and sees at once what every pretrained model predicts."""
 
 import statistics
 import subprocess
@@ -8,32 +7,31 @@ import threading
 import time
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
 
-from experiments.cli.console import say
-from experiments.cli.options import Options, run, start_jax
 from jaxnets.errors import InputError
 from jaxnets.store.atomic import read_json
 
-PREDICTIONS = 50
-"""To time at the start."""
+from .cli.console import say
+from .cli.options import Options, run, start_jax
+
+TIMED_PREDICTIONS = 50
+"""Number of predictions that are timed at the start."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DrawOptions:
     port: int = 8028
-    """Of 127.0.0.1, which no other machine reaches; 0 stands for any free one."""
+    """Port on 127.0.0.1, which other machines cannot reach. 0: any free port."""
     browser: bool = True
     """Open the page in the browser."""
 
 
-def about(names: list[str]) -> dict[str, Any]:
-    """What the page says of the networks: their names and how good they are on MNIST's test images, plainly."""
+def published_accuracies(names: list[str]) -> dict[str, float | None]:
+    """Return the accuracies on MNIST's test images, without test-time augmentation, of these models and of scratch."""
     from jaxnets.store.weights import PRETRAINED
 
     results = {name: read_json(PRETRAINED / name / "result.json") for name in [*names, "scratch"]}
-    accuracy = lambda result: result["test_accuracy"] if "test_accuracy" in result else result["test_accuracy_mean"]
-    return {name: accuracy(result) for name, result in results.items()}
+    return {name: result.get("test_accuracy", result.get("test_accuracy_mean")) for name, result in results.items()}
 
 
 def open_browser(address: str) -> None:
@@ -47,30 +45,29 @@ def main(options: DrawOptions) -> None:
     for name in ("starlette", "uvicorn"):
         if not find_spec(name):
             raise InputError("experiments.draw", f"{name} is not installed", "pip install -e '.[demo]'")
-    from experiments.demo.server import HOST, listen, make_app, serve
     from jaxnets.devices import choose_devices
+
+    from .demo.server import HOST, listen, make_app, serve
 
     choose_devices(None)
     with listen(options.port) as listener:
         port = listener.getsockname()[1]
-        say("preparing the networks: a minute the first time, seconds later")
+        say("preparing the models: a minute the first time, seconds later")
         begin = time.perf_counter()
         start_jax(Options())
-        from experiments.demo.predictor import load_all
+        from .demo.predictor import load_all
 
         predictor = load_all()
         predictor.milliseconds(1)
         ready = time.perf_counter() - begin
-        times = predictor.milliseconds(PREDICTIONS)
-        say(
-            f"ready in {ready:.1f} s; a prediction takes {statistics.median(times):.1f} ms "
-            f"(median of {len(times)}, slowest {times[-1]:.1f})"
-        )
+        times = predictor.milliseconds(TIMED_PREDICTIONS)
+        timing = f"{statistics.median(times):.1f} ms (median of {len(times)}, slowest {times[-1]:.1f})"
+        say(f"ready in {ready:.1f} s; a prediction takes {timing}")
         address = f"http://{HOST}:{port}/"
-        say(f"{address} is open to this machine alone; Ctrl-C closes it")
+        say(f"{address} can be opened on this machine only; Ctrl-C closes it")
         if options.browser:
             open_browser(address)
-        serve(make_app(predictor, about(predictor.names), port=port), listener)
+        serve(make_app(predictor, published_accuracies(predictor.names), port=port), listener)
 
 
 if __name__ == "__main__":

@@ -1,75 +1,80 @@
-"""Test-time augmentation: the log-probabilities of every trained network for the validation and the test images."""
-
-from pathlib import Path
-from typing import Any
+"""Predicts the validation and the test images with every trained model, with test-time augmentation."""
 
 import numpy as np
 
-from experiments.cli.console import percent, say
-from experiments.cli.options import Options, run
-from experiments.cli.output_dir import Job, compute, open_job
-from experiments.reporting.metrics import accuracy_or_none
+from jaxnets import data
 from jaxnets.errors import InputError
-from jaxnets.store.manifest import check, identity, is_up_to_date
+from jaxnets.store.manifest import check_manifest, is_up_to_date, manifest_hash
+
+from .cli.console import percent, say
+from .cli.job import Job, compute, open_job
+from .cli.options import Options, run
+from .cli.run_dir import Member
+from .reporting.metrics import accuracy_or_none
 
 
-def predict_member(job: Job, network: Path) -> None:
-    """Leaves predictions/NAME/ with valid.npz and test.npz, each an array `log_probs` (V, N, K), of a trained run."""
-    folder = predictions(job, network)
-    origin = {"network": identity(network), "data_sha256": job.data_sha256, "views": job.preset.views}
-    if is_up_to_date(folder, origin):
+def predict_member(job: Job, member: Member) -> None:
+    """Write the predictions of a trained model: valid.npz and test.npz, each an array `log_probs` (V, N, K)."""
+    folder, predictions = job.run_dir.member(member), job.run_dir.predictions(member)
+    made_from = {"network": manifest_hash(folder), "data_sha256": job.data.sha256, "views": job.preset.views}
+    if is_up_to_date(predictions, made_from):
         return
     from jaxnets.devices import local_devices
-    from jaxnets.inference.ensemble import combine
     from jaxnets.inference.tta import tta
     from jaxnets.runs import open_run
 
-    with compute(job, f"predict {network.name}", folder, origin) as draft:
-        answers = tta(open_run(network), job.pictures(), views=job.preset.views, devices=local_devices(job.devices))
-        for name, log_probs in answers.items():
-            np.savez(draft / f"{name}.npz", log_probs=log_probs)
-    labels = job.valid_labels()
-    plain, views = accuracy_or_none(answers["valid"][0], labels), accuracy_or_none(combine(answers["valid"]), labels)
-    through = f", with {job.preset.views} views {percent(views)}" if job.preset.views > 1 else ""
-    say(f"{network.name:<20} predicted  valid {percent(plain)}{through}")
+    images = {"valid": job.data.valid_images, "test": job.data.digits.x_test}
+    with compute(job, f"predict {member.name}", predictions, made_from) as temporary:
+        log_probs = tta(open_run(folder), images, views=job.preset.views, devices=local_devices(job.hardware.devices))
+        for name, array in log_probs.items():
+            np.savez(temporary / f"{name}.npz", log_probs=array)
+    say(f"{member.name:<20} predicted{describe_accuracy(log_probs['valid'], job.data.valid_labels)}")
 
 
-def predictions(job: Job, network: Path) -> Path:
-    return job.out / "predictions" / network.name
+def describe_accuracy(log_probs: np.ndarray, labels: np.ndarray) -> str:
+    """log_probs (V, N, K), labels (N,) -> the accuracy without and with V views; empty if there are no labels."""
+    from jaxnets.inference.ensemble import combine
+
+    if not len(labels):
+        return ""
+    text = f"  valid {percent(accuracy_or_none(log_probs[0], labels))}"
+    if len(log_probs) > 1:
+        text += f", with {len(log_probs)} views {percent(accuracy_or_none(combine(log_probs), labels))}"
+    return text
 
 
-def read_log_probs(job: Job, networks: list[Path]) -> dict[str, np.ndarray]:
-    """The predictions of several runs for the validation and the test images, (M, V, N, K) each.
+def read_log_probs(job: Job, members: list[Member]) -> dict[str, np.ndarray]:
+    """Return the log-probabilities of M models for the validation and the test images, (M, V, N, K) each.
 
     Raises:
-        InputError: they are missing, damaged, or of a network that was trained anew.
+        InputError: some are missing or damaged, or their model was trained again.
         DivergedError: some are not finite.
     """
     from jaxnets.inference.predict import require_finite
 
-    answers: dict[str, Any] = {"valid": [], "test": []}
-    for network in networks:
-        folder = predictions(job, network)
-        if not folder.is_dir() or check(folder)["network"] != identity(network):
-            raise InputError(folder, "holds no answers of this network", "run experiments.predict, or the pipeline")
-        for name, arrays in answers.items():
+    arrays: dict[str, list[np.ndarray]] = {"valid": [], "test": []}
+    for member in members:
+        folder = job.run_dir.predictions(member)
+        if not folder.is_dir() or check_manifest(folder)["network"] != manifest_hash(job.run_dir.member(member)):
+            raise InputError(folder, "holds no predictions of this model", "run experiments.predict, or the pipeline")
+        for name, stack in arrays.items():
             with np.load(folder / f"{name}.npz", allow_pickle=False) as file:
-                arrays.append(require_finite(file["log_probs"], f"{folder / name}.npz"))
-    return {name: np.stack(arrays) for name, arrays in answers.items()}
+                stack.append(require_finite(file["log_probs"], f"{folder / name}.npz"))
+    return {name: np.stack(stack) for name, stack in arrays.items()}
 
 
-def trained(job: Job) -> list[Path]:
-    """The finished members of a job, teachers first."""
-    folders = [folder for folder in (*job.teachers(), *job.students()) if folder.is_dir()]
-    if not folders:
-        raise InputError(job.out / "members", "holds no trained network", "run experiments.train or the pipeline first")
-    return folders
+def trained(job: Job) -> list[Member]:
+    """Return the trained members of an experiment, teachers first. Raises InputError if there are none."""
+    members = [member for member in job.members() if job.is_trained(member)]
+    if not members:
+        raise InputError(job.run_dir.members, "holds no trained model", "run experiments.train or the pipeline first")
+    return members
 
 
 def main(options: Options) -> None:
-    with open_job(options) as job:
-        for folder in trained(job):
-            predict_member(job, folder)
+    with open_job(options, data.load(options.data, options.data_path)) as job:
+        for member in trained(job):
+            predict_member(job, member)
 
 
 if __name__ == "__main__":

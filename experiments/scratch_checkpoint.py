@@ -1,5 +1,4 @@
-"""What a training in NumPy sees when it looks at itself: a row a look in metrics.csv, and the last looks in a hidden
-folder, sealed, so that it can go on."""
+"""Checkpoints of a training in NumPy: sealed directories with the parameters, the velocities and the history so far."""
 
 import csv
 import warnings
@@ -7,59 +6,64 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets.errors import InputError
-from jaxnets.store.atomic import discard, writing
-from jaxnets.store.manifest import FIX, check, sealed_folder
+from jaxnets.store.atomic import discard, os_errors_as_input_errors
+from jaxnets.store.manifest import REBUILD_HINT, check_manifest, committed_folder
 from scratch.train import State
 from scratch.weights import load_params, save_params
 
 Row = dict[str, float]
+"""The metrics of one evaluation, by name."""
 
 
 def save_checkpoint(unfinished: Path, state: State, history: list[Row], made_from: dict[str, Any]) -> None:
-    """All that the training needs to go on, in a sealed folder of its own; of the others the one before it stays."""
+    """Write epoch-N/ with everything that the training needs to continue, and keep only the one before it."""
     folder = unfinished / f"epoch-{state.epoch}"
-    with writing(unfinished):
-        with sealed_folder(folder, made_from) as draft:
-            save_params(draft / "weights.npz", state.params)
-            save_params(draft / "velocity.npz", state.velocity)
-            write_history(draft / "metrics.csv", history)
-        found = saved_checkpoints(unfinished)
-        before = [look for look in found if epoch(look) < state.epoch]
-        for look in found:
-            if look not in (folder, *before[-1:]):
-                discard(look)
+    with os_errors_as_input_errors(unfinished):
+        with committed_folder(folder, made_from) as temporary:
+            save_params(temporary / "weights.npz", state.params)
+            save_params(temporary / "velocity.npz", state.velocity)
+            write_history(temporary / "metrics.csv", history)
+        checkpoints = saved_checkpoints(unfinished)
+        earlier = [path for path in checkpoints if epoch_of(path) < state.epoch]
+        for path in checkpoints:
+            if path not in (folder, *earlier[-1:]):
+                discard(path)
 
 
 def resume(unfinished: Path, made_from: dict[str, Any]) -> tuple[State | None, list[Row]]:
-    """The last look at an unfinished training, if there is one. A damaged one is passed over with a warning; InputError
-    where none is whole."""
-    found = saved_checkpoints(unfinished)
-    for folder in reversed(found):
+    """Return the state and the history of the last checkpoint; None and no history if there is none.
+
+    A damaged one is skipped with a warning. Raises InputError if none is intact.
+    """
+    checkpoints = saved_checkpoints(unfinished)
+    for folder in reversed(checkpoints):
         try:
-            check_origin(folder, made_from)
+            check_made_from(folder, made_from)
         except InputError as error:
-            if folder == found[0]:
+            if folder == checkpoints[0]:
                 raise
-            warnings.warn(f"{error.place}: {error.problem}; {folder.name} is left out", stacklevel=2)
+            warnings.warn(f"{error.location}: {error.problem}; {folder.name} is skipped", stacklevel=2)
             continue
-        params, velocity = (load_params(folder / name) for name in ("weights.npz", "velocity.npz"))
-        return State(epoch(folder), params, velocity), read_history(folder / "metrics.csv")
+        params = load_params(folder / "weights.npz")
+        velocity = load_params(folder / "velocity.npz")
+        return State(epoch_of(folder), params, velocity), read_history(folder / "metrics.csv")
     return None, []
 
 
 def saved_checkpoints(unfinished: Path) -> list[Path]:
-    """Those that there are, rising; a copy under another name is none."""
-    return sorted((path for path in unfinished.glob("epoch-*") if path.name[6:].isdecimal()), key=epoch)
+    """Return the checkpoints by rising epoch. Copies under other names are ignored."""
+    paths = [path for path in unfinished.glob("epoch-*") if path.name.removeprefix("epoch-").isdecimal()]
+    return sorted(paths, key=epoch_of)
 
 
-def epoch(look: Path) -> int:
-    return int(look.name.removeprefix("epoch-"))
+def epoch_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("epoch-"))
 
 
-def check_origin(folder: Path, made_from: dict[str, Any]) -> None:
-    """InputError unless the sealed folder is whole, and was made from just that."""
-    if check(folder) != made_from:
-        raise InputError(folder, "was trained with other settings, data or another seed", FIX)
+def check_made_from(folder: Path, made_from: dict[str, Any]) -> None:
+    """Raise InputError unless the sealed directory is intact and was made from exactly that."""
+    if check_manifest(folder) != made_from:
+        raise InputError(folder, "was trained with other settings, data or another seed", REBUILD_HINT)
 
 
 def write_history(path: Path, history: list[Row]) -> None:

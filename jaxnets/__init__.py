@@ -1,6 +1,6 @@
 """Convolutional networks for handwritten digits, in JAX and Flax NNX.
 
-Importing this package imports nothing else: ``jaxnets.data`` needs no JAX, ``jaxnets.models`` needs JAX and Flax alone.
+Importing this package imports no other: ``jaxnets.data`` needs NumPy only, ``jaxnets.models`` JAX, Flax and NumPy.
 """
 
 __version__ = "0.1.0"

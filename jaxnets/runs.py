@@ -1,5 +1,4 @@
-"""A run's folder: config.json says what it is, state/ holds its arrays, metrics.csv its history. Written here,
-opened here."""
+"""A trained model's folder: config.json is its configuration, state/ its arrays, metrics.csv its history."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,42 +8,46 @@ from typing import Any, NamedTuple
 import jax
 from flax import nnx
 
-from jaxnets.config import MANY, Recipe, check_number, recipe_from_json, to_json
+from jaxnets.config import MAX_SIZE, Recipe, check_number, recipe_from_json, to_json
 from jaxnets.data import Digits
-from jaxnets.errors import InputError, brief
+from jaxnets.errors import InputError, short_message
 from jaxnets.models import create_model
 from jaxnets.models.functional import Arrays, merge, split
 from jaxnets.store.atomic import read_json
 from jaxnets.store.checkpoint import restore
-from jaxnets.store.manifest import FILE as SEAL
-from jaxnets.store.manifest import check
+from jaxnets.store.manifest import FILE_NAME as SEAL
+from jaxnets.store.manifest import check_manifest
 from jaxnets.store.weights import read_weights
 
-AGAIN = "train this run again, or fetch it again"
+RETRAIN_HINT = "train this run again, or fetch it again"
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What one trained network is made of and what it was trained on: enough to make it again. `pseudo_labels` is
-    how many test rows a student was shown, None for a network that saw none, and `pseudo_labels_sha256` the identity
-    of their sealed folder."""
+    """A model's recipe, seed and training data: all that is needed to train it again."""
 
     recipe: Recipe
     seed: int
     precision: str
+    """dtype of the computation: float32, bfloat16 or float16."""
     image_shape: tuple[int, int, int]
+    """(H, W, C)."""
     num_classes: int
     data: str
+    """Name of the data; it does not affect the training."""
     data_sha256: str
+    """`digest` of the data; empty if the model is not kept."""
     pseudo_labels: int | None = None
+    """Number of test images that a student was trained on; None for a model without pseudo-labels."""
     pseudo_labels_sha256: str | None = None
+    """SHA-256 of the selected pseudo-labels."""
 
     def __post_init__(self) -> None:
-        check_number("seed", self.seed, "a whole number from 0 to 2**31 - 1", lambda x: 0 <= x < 2**31, int)
-        check_number("num_classes", self.num_classes, f"2 to {MANY}", lambda x: 2 <= x <= MANY, int)
+        check_number("seed", self.seed, "an integer from 0 to 2**31 - 1", lambda x: 0 <= x < 2**31, int)
+        check_number("num_classes", self.num_classes, f"2 to {MAX_SIZE}", lambda x: 2 <= x <= MAX_SIZE, int)
         for side in self.image_shape:
-            check_number("image_shape", side, "three whole numbers", lambda x: 1 <= x <= MANY, int)
+            check_number("image_shape", side, "three positive integers", lambda x: 1 <= x <= MAX_SIZE, int)
         if len(self.image_shape) != 3 or self.precision not in PRECISIONS:
             problem = f"{self.image_shape} {self.precision!r}"[:60] + " is not allowed"
             raise InputError("image_shape, precision", problem, f"give (H, W, C) and one of {', '.join(PRECISIONS)}")
@@ -60,7 +63,7 @@ class RunConfig:
         pseudo_labels: int | None = None,
         pseudo_labels_sha256: str | None = None,
     ) -> "RunConfig":
-        """For networks that are kept, `data_sha256` is the data's `digest`."""
+        """Return the configuration of a model of `recipe` for this data."""
         return RunConfig(
             recipe=recipe,
             seed=seed,
@@ -74,17 +77,23 @@ class RunConfig:
         )
 
     def settings(self) -> dict[str, Any]:
-        """All that the training follows from, as JSON; a file of data may be renamed."""
+        """Return, as JSON, all fields that the training depends on: all but the name of the data."""
         return {name: value for name, value in to_json(self).items() if name != "data"}
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "RunConfig":
+        """Return the RunConfig that `to_json` made `value` of.
+
+        Raises:
+            InputError: a value is out of range.
+            KeyError, TypeError: a field is missing, unknown or of a wrong type.
+        """
         changed = {"recipe": recipe_from_json(value["recipe"]), "image_shape": tuple(value["image_shape"])}
         return RunConfig(**{**value, **changed})
 
 
 class Run(NamedTuple):
-    """A trained network, its arrays as `functional.apply` takes them."""
+    """A trained model: its EMA parameters and batch-norm statistics, as arguments of `functional.apply`."""
 
     config: RunConfig
     graphdef: nnx.GraphDef
@@ -92,12 +101,12 @@ class Run(NamedTuple):
     stats: Arrays
 
     def model(self) -> nnx.Module:
-        """The network as an NNX object in evaluation mode."""
+        """Return the model as an NNX object in evaluation mode."""
         return merge(self.graphdef, self.params, self.stats)
 
 
 def build(config: RunConfig, *, axis_name: str | None = None) -> nnx.Module:
-    """The untrained network of a run; its weights follow from the seed."""
+    """Return the untrained model of a run; its weights depend on the seed alone."""
     return create_model(
         config.recipe.family,
         **config.recipe.sizes,
@@ -110,61 +119,71 @@ def build(config: RunConfig, *, axis_name: str | None = None) -> nnx.Module:
 
 
 def init_arrays(config: RunConfig, *, axis_name: str | None = None) -> tuple[nnx.GraphDef, Arrays, Arrays]:
-    """-> graphdef, params, stats of the untrained network: one compiled call instead of a dispatch for each layer.
+    """Return graphdef, params and stats of the untrained model, from one compiled call instead of one per layer.
 
     It runs once, so it is compiled without optimisation, in a quarter of the time.
     """
-    make = lambda: build(config, axis_name=axis_name)
+
+    def make() -> nnx.Module:
+        return build(config, axis_name=axis_name)
+
     graphdef, _, _ = split(nnx.eval_shape(make))
     params, stats = jax.jit(lambda: split(make())[1:], compiler_options={"xla_backend_optimization_level": 0})()
     return graphdef, params, stats
 
 
 def read_config(folder: Path) -> RunConfig:
-    """Raises InputError where `folder` is no run."""
+    """Return a run's configuration. Raises InputError if `folder` is no run or its config.json is damaged."""
     path = folder / "config.json"
     if not path.is_file():
-        raise InputError(folder, "is no trained run: it has no config.json", "name one, like JOB/members/FAMILY-SEED")
-    value = read_json(path, AGAIN)
+        raise InputError(
+            folder, "is no trained run: it has no config.json", "name a folder such as RESULTS/members/FAMILY-SEED"
+        )
+    value = read_json(path, RETRAIN_HINT)
     try:
         return RunConfig.from_json(value)
     except InputError as error:
-        raise InputError(f"{path}: {error.place}", error.problem, error.fix) from error
+        raise InputError(f"{path}: {error.location}", error.problem, error.fix) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(path, f"is damaged ({brief(error)})", AGAIN) from error
+        raise InputError(path, f"is damaged ({short_message(error)})", RETRAIN_HINT) from error
 
 
 def outline(folder: Path, config: RunConfig) -> tuple[nnx.GraphDef, Arrays, Arrays]:
-    """-> graphdef, and the shapes of params and stats. InputError if there is no such network as config.json says."""
+    """Return graphdef, and shapes and dtypes of params and stats. Raises InputError if `config`, read from `folder`,
+    describes no model."""
     try:
         return split(nnx.eval_shape(lambda: build(config)))
-    except (ValueError, TypeError, ArithmeticError) as error:  # of sizes that do not go together
-        raise InputError(folder / "config.json", f"describes no network ({brief(error)})", AGAIN) from error
+    except (ValueError, TypeError, ArithmeticError) as error:  # sizes that do not fit together
+        raise InputError(
+            folder / "config.json", f"describes no model ({short_message(error)})", RETRAIN_HINT
+        ) from error
 
 
 def open_run(folder: str | Path, *, best: bool = False) -> Run:
-    """The trained network in `folder`: averaged weights and statistics of its last epoch, as NumPy arrays, or those of
-    the epoch with the `best` accuracy on validation rows. Where a run was published there are only the last ones.
+    """Return the trained model in `folder`, as NumPy arrays: that of its last epoch, or that of the epoch with the
+    `best` validation accuracy. A published run has only its last epoch.
 
-    Raises InputError where it is no run, is damaged, or was not trained to its end: of that one the best epoch so far
-    can be had.
+    Raises InputError if it is no run, is damaged, or its training is not finished. An unfinished run can be opened
+    with `best`.
     """
     folder = Path(folder)
     published = (folder / "weights.npz").is_file()
-    if published or (folder / SEAL).is_file():  # a state that fit alone has left has a seal of its own
-        check(folder)
+    if published or (folder / SEAL).is_file():  # a folder that only `fit` wrote has seals in its checkpoints alone
+        check_manifest(folder)
     config = read_config(folder)
     graphdef, params, stats = outline(folder, config)
-    average = {"params": params, "stats": stats}
+    ema = {"params": params, "stats": stats}
     if published and not best:
         try:
-            return Run(config, graphdef, **read_weights(folder / "weights.npz", average))
+            return Run(config, graphdef, **read_weights(folder / "weights.npz", ema))
         except ValueError as error:
             raise InputError(folder, str(error), "fetch it again") from error
-    restored = restore(folder / ("best" if best else "state"), {"average": average})
+    restored = restore(folder / ("best" if best else "state"), {"average": ema})
     if restored is None:
-        raise InputError(folder, "holds no finished state", "let its training end: start it again")
-    epochs, done = config.recipe.training.epochs, len(restored.facts.get("history", []))
-    if done < epochs and not best:
-        raise InputError(folder, f"was trained for {done} of {epochs} epochs", "let its training end: start it again")
+        raise InputError(folder, "holds no finished state", "start its training again to finish it")
+    epochs, finished = config.recipe.training.epochs, len(restored.metadata.get("history", []))
+    if finished < epochs and not best:
+        raise InputError(
+            folder, f"was trained for {finished} of {epochs} epochs", "start its training again to finish it"
+        )
     return Run(config, graphdef, **restored.items["average"])

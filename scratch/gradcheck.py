@@ -1,4 +1,4 @@
-"""Gradients by differences: slow, with no formula to get wrong, and so the judge of those that have one."""
+"""Numerical gradients by finite differences: slow, but a simple check of every gradient formula."""
 
 from collections.abc import Callable
 
@@ -6,16 +6,17 @@ import numpy as np
 
 
 def numerical_gradient(f: Callable[[], float], x: np.ndarray, *, step: float = 1e-5) -> np.ndarray:
-    """(f(x + h) - f(x - h)) / 2h for every element of x (any shape, float64), which is moved in place and put back.
+    """Return (f(x + h) - f(x - h)) / 2h for every element of x (any shape, float64).
 
-    The error shrinks with h^2, but rounding grows with 1 / h: near 1e-5 both are small.
+    x is changed in place and restored. The truncation error shrinks with h^2 and the rounding error grows with 1 / h;
+    near 1e-5 both are small.
     """
     gradient = np.empty_like(x)
     for index in np.ndindex(x.shape):
-        kept = x[index]
-        x[index] = kept + step
+        original = x[index]
+        x[index] = original + step
         above = f()
-        x[index] = kept - step
+        x[index] = original - step
         gradient[index] = (above - f()) / (2 * step)
-        x[index] = kept
+        x[index] = original
     return gradient

@@ -1,8 +1,8 @@
-"""The layers of a perceptron: each a `*_forward` and, under it, the `*_backward` that undoes it by the chain rule.
+"""The layers of a perceptron: each has a forward pass and, below it, its backward pass by the chain rule.
 
-Forward returns its result and a cache; backward takes the loss's gradient with respect to that result, and the cache,
-and returns the gradients with respect to what forward was given, in the same order. B examples, I inputs, O outputs;
-dtypes follow the inputs: float32 to train, float64 to check.
+A `*_forward` returns its output and a cache. A `*_backward` takes the gradient of the loss with respect to that output,
+and the cache, and returns the gradients with respect to the inputs of the forward pass, in the same order. B examples,
+I inputs, O outputs; dtypes follow the inputs: float32 for training, float64 for gradient checks.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ def dense_backward(dz: np.ndarray, cache: tuple[np.ndarray, np.ndarray]) -> tupl
 
 
 def dense_params_backward(dz: np.ndarray, cache: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """dw and db alone, for the first layer: nobody asks for the gradient of the pictures, a third of the work."""
+    """dw and db only, for the first layer: nothing needs the gradient of the images, a third of the work."""
     x, _ = cache
     return x.T @ dz, dz.sum(axis=0)
 
@@ -57,7 +57,7 @@ def relu_forward(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def relu_backward(da: np.ndarray, a: np.ndarray) -> np.ndarray:
-    """dz = da where z > 0, else 0. At z = 0 itself any slope from 0 to 1 would do; 0 is the custom."""
+    """dz = da if z > 0, else 0. At z = 0 any slope from 0 to 1 is valid; 0 is the convention."""
     return da * (a > 0)
 
 

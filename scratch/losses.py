@@ -1,4 +1,4 @@
-"""How wrong the network is: a number, and its gradient with respect to the logits.
+"""Loss functions and their gradients with respect to the logits.
 
 logits (B, K), targets (B, K) with rows that sum to one -> loss, the mean over the batch, and dlogits (B, K).
 """
@@ -9,7 +9,7 @@ from scratch.layers import sigmoid_backward, sigmoid_forward
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """log p = z - log(sum of e^z), row by row. Less the row's maximum first, no exponent is positive."""
+    """log p = z - log(sum of e^z), row by row. The row's maximum is subtracted first, so no exponent is positive."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
@@ -23,7 +23,7 @@ def softmax_cross_entropy(logits: np.ndarray, targets: np.ndarray) -> tuple[np.f
 def quadratic(logits: np.ndarray, targets: np.ndarray) -> tuple[np.floating, np.ndarray]:
     """C = mean over the batch of |a - y|^2 / 2, with a the sigmoid; dz = (a - y) a (1 - a) / B.
 
-    A unit that is surely wrong, a near 0 or 1, hardly learns: that is what cross-entropy mends.
+    An output that is confidently wrong, with a near 0 or 1, hardly learns; cross-entropy does not have this problem.
     """
     a, cache = sigmoid_forward(logits)
     error = a - targets
@@ -31,8 +31,8 @@ def quadratic(logits: np.ndarray, targets: np.ndarray) -> tuple[np.floating, np.
 
 
 def smooth_labels(labels: np.ndarray, num_classes: int, *, smoothing: float = 0.0) -> np.ndarray:
-    """labels (N,) of integers -> targets (N, K) float32: 1 - smoothing for the label, and smoothing / K for every class
-    (Szegedy et al. 2016, section 7)."""
+    """Return smoothed one-hot targets (N, K) float32 for labels (N,) of integers: 1 - smoothing for the label, plus
+    smoothing / K for every class (Szegedy et al. 2016, section 7)."""
     one_hot = np.eye(num_classes, dtype=np.float32)[labels]
     return one_hot * np.float32(1 - smoothing) + np.float32(smoothing / num_classes)
 

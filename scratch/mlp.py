@@ -1,4 +1,4 @@
-"""The network: dense layers with an activation between them. Its parameters are a list [(w, b), ...], nothing more."""
+"""The network: dense layers with activations between them. Its parameters are a list [(w, b), ...]."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,10 +13,10 @@ Params = list[tuple[np.ndarray, np.ndarray]]
 
 
 def init_params(rng: np.random.Generator, widths: Sequence[int], *, std: float | None = None) -> Params:
-    """Normal weights w (I, O) and zero biases b (O,), float32, for `widths` from inputs to classes.
+    """Return normal random weights w (I, O) and zero biases b (O,), float32, for `widths` from inputs to classes.
 
-    `std` is the weights' standard deviation; None stands for sqrt(2 / I), which keeps the size of what passes through
-    ReLU layers (He et al. 2015, equation 10).
+    `std` is the weights' standard deviation; None means sqrt(2 / I), which preserves the variance of the activations
+    of ReLU layers (He et al. 2015, equation 10).
     """
     params = []
     for inputs, outputs in pairwise(widths):
@@ -27,7 +27,7 @@ def init_params(rng: np.random.Generator, widths: Sequence[int], *, std: float |
 
 
 def forward(params: Params, x: np.ndarray, *, activation: str) -> tuple[np.ndarray, list[Any]]:
-    """x (B, I) -> logits (B, K) and, for each layer, the caches of its dense part and its activation."""
+    """Forward pass: x (B, I) -> logits (B, K) and, per layer, the caches of its dense part and its activation."""
     act, _ = ACTIVATIONS[activation]
     caches = []
     for w, b in params[:-1]:
@@ -39,7 +39,8 @@ def forward(params: Params, x: np.ndarray, *, activation: str) -> tuple[np.ndarr
 
 
 def backward(dlogits: np.ndarray, caches: list[Any], *, activation: str) -> Params:
-    """dlogits (B, K) -> the gradients [(dw, db), ...], shaped like the parameters: the layers in reverse."""
+    """Backward pass, through the layers in reverse: dlogits (B, K) -> gradients [(dw, db), ...], shaped like the
+    parameters."""
     _, act_backward = ACTIVATIONS[activation]
     dz, grads = dlogits, []
     for layer in range(len(caches) - 1, 0, -1):
@@ -53,7 +54,7 @@ def backward(dlogits: np.ndarray, caches: list[Any], *, activation: str) -> Para
 def loss_and_grads(
     params: Params, x: np.ndarray, targets: np.ndarray, *, activation: str, loss: str
 ) -> tuple[np.floating, Params]:
-    """x (B, I), targets (B, K) -> the mean loss and its gradients, shaped like the parameters."""
+    """Return the mean loss of x (B, I) and targets (B, K), and its gradients, shaped like the parameters."""
     logits, caches = forward(params, x, activation=activation)
     value, dlogits = LOSSES[loss](logits, targets)
     return value, backward(dlogits, caches, activation=activation)

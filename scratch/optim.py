@@ -1,4 +1,4 @@
-"""From gradients to better parameters: stochastic gradient descent with momentum, and its learning rate."""
+"""Optimisation: stochastic gradient descent with momentum, and a learning rate schedule."""
 
 import math
 
@@ -8,7 +8,7 @@ from scratch.mlp import Params
 
 
 def zeros_like(params: Params) -> Params:
-    """The velocity before the first step."""
+    """Return the velocity before the first step: zeros, shaped like the parameters."""
     return [(np.zeros_like(w), np.zeros_like(b)) for w, b in params]
 
 
@@ -17,16 +17,16 @@ def sgd_update(
     velocity: Params,
     grads: Params,
     *,
-    rate: float,
+    learning_rate: float,
     momentum: float = 0.0,
     nesterov: bool = False,
     weight_decay: float = 0.0,
 ) -> None:
-    """One step, in place: params and velocity are moved on, grads are used up.
+    """Update params and velocity in place by one step; the grads are overwritten.
 
-    g <- g + weight_decay w         the gradient of (weight_decay / 2) |w|^2; biases are left alone
-    v <- momentum v + g             with momentum 0, v is left alone and g takes its place
-    w <- w - rate v                 Nesterov: w - rate (g + momentum v) (Sutskever et al. 2013, section 2)
+    g <- g + weight_decay w         gradient of (weight_decay / 2) |w|^2; not for biases
+    v <- momentum v + g             if momentum is 0, v is unused and g takes its place
+    w <- w - learning_rate v        Nesterov: w - learning_rate (g + momentum v) (Sutskever et al. 2013, section 2)
     """
     for layer, layer_velocity, layer_grads in zip(params, velocity, grads, strict=True):
         w, dw = layer[0], layer_grads[0]
@@ -40,13 +40,13 @@ def sgd_update(
                     g += momentum * v
                 else:
                     g[...] = v
-            g *= rate
+            g *= learning_rate
             p -= g
 
 
 def cosine_rate(step: int, *, peak: float, steps: int, warmup: int = 0) -> float:
-    """The rate of `step` in 0 .. steps - 1: a straight climb over `warmup` steps to `peak`, then half a cosine down to
-    nearly 0 (Loshchilov & Hutter 2017, equation 5)."""
+    """Return the learning rate of `step` in 0 .. steps - 1: it rises linearly over `warmup` steps to `peak`, then
+    follows half a cosine to nearly 0 (Loshchilov & Hutter 2017, equation 5)."""
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
     return peak * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2

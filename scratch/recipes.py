@@ -1,7 +1,7 @@
-"""The named recipes: from the network that everybody knows to the best that NumPy alone does in ten minutes.
+"""Named recipes: from the best-known network to the best that NumPy reaches in ten minutes.
 
-`python -m experiments.train_scratch --recipe NAME --seeds 5`; accuracies are those of MNIST's test images at the last
-epoch, mean and standard deviation of 5 seeds, on two cores of an AMD EPYC.
+`python -m experiments.train_scratch --recipe NAME --seeds 5`. Accuracies are those of MNIST's test images at the last
+epoch, mean and standard deviation of 5 seeds; times are those of two cores of an AMD EPYC.
 """
 
 from scratch.deform import Strength
@@ -9,7 +9,8 @@ from scratch.train import Settings
 
 
 def classic() -> Settings:
-    """The network of a hundred tutorials: sigmoid, normal weights, plain descent at one rate. 97.43 +- 0.10 %, 7 s."""
+    """The network of many tutorials: sigmoid, normal weights, gradient descent at a constant learning rate. 97.43 +-
+    0.10 %, 7 s."""
     return Settings(
         widths=(784, 64, 10),
         activation="sigmoid",
@@ -23,19 +24,19 @@ def classic() -> Settings:
 
 
 def tuned() -> Settings:
-    """The same 64 hidden units in batches of 64, trained well. 98.03 +- 0.09 %, 8 s."""
+    """The same 64 hidden units, with ReLU, momentum and a cosine schedule. 98.03 +- 0.09 %, 8 s."""
     return Settings(widths=(784, 64, 10), epochs=20, batch_size=64, learning_rate=0.2, weight_decay=3e-4)
 
 
 def wide() -> Settings:
-    """As good as it gets in half a minute from the pictures as they are. 98.76 +- 0.04 %, 27 s."""
+    """The best without augmentation in half a minute. 98.76 +- 0.04 %, 27 s."""
     return Settings(
         widths=(784, 800, 10), epochs=12, batch_size=128, learning_rate=0.2, weight_decay=1e-4, label_smoothing=0.1
     )
 
 
 def deformed() -> Settings:
-    """No image is ever seen twice: each is turned, zoomed, sheared, shifted and bent anew. 99.47 +- 0.04 %, 8 min."""
+    """Every image is deformed at random each time it is seen. 99.47 +- 0.04 %, 8 min."""
     return Settings(
         widths=(784, 1024, 512, 10),
         epochs=80,

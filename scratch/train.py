@@ -1,4 +1,4 @@
-"""Training: minibatches, epochs, answers. Arrays in, arrays out; files and pictures are other people's business."""
+"""Training: minibatches, epochs and predictions. It works on arrays in memory; files are read and written elsewhere."""
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,12 +17,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All that a training depends on, but for the pictures and the seed."""
+    """Configuration of a training: all that it depends on besides the data and the seed."""
 
     widths: tuple[int, ...] = (784, 64, 10)
     activation: Literal["sigmoid", "tanh", "relu"] = "relu"
     loss: Literal["cross_entropy", "quadratic"] = "cross_entropy"
-    init_std: float | None = None  # None: sqrt(2 / inputs)
+    init_std: float | None = None  # standard deviation of the weights; None means sqrt(2 / inputs)
     epochs: int = 20
     batch_size: int = 64
     learning_rate: float = 0.1
@@ -35,14 +35,15 @@ class Settings:
 
 
 class State(NamedTuple):
-    """All that a training needs to go on, after `epoch` epochs."""
+    """All that a training needs to continue after `epoch` epochs."""
 
     epoch: int
     params: Params
     velocity: Params
 
 
-def start(settings: Settings, *, seed: int) -> State:
+def init_state(settings: Settings, *, seed: int) -> State:
+    """Return the state before the first epoch."""
     params = init_params(np.random.default_rng([seed, 0]), settings.widths, std=settings.init_std)
     return State(0, params, zeros_like(params))
 
@@ -50,13 +51,13 @@ def start(settings: Settings, *, seed: int) -> State:
 def fit(
     images: np.ndarray, labels: np.ndarray, settings: Settings, *, seed: int, state: State | None = None
 ) -> Iterator[tuple[State, float]]:
-    """Yields (state, mean training loss) after each epoch, from `state` on.
+    """Train and yield (state, mean training loss) after each epoch, from `state` on if it is given.
 
     images (N, H, W) or (N, I) float32 in [0, 1], labels (N,) of integers. The next epoch overwrites the arrays of
-    `state`: copy what you keep. What an epoch draws depends on `seed` and its number alone, so a training that goes
-    on from a saved state ends in the same bits.
+    `state`, so copy what you keep. The random numbers of an epoch depend only on `seed` and its number, so a training
+    that resumes from a saved state gives bitwise identical results.
     """
-    state = start(settings, seed=seed) if state is None else state
+    state = init_state(settings, seed=seed) if state is None else state
     targets = smooth_labels(labels, settings.widths[-1], smoothing=settings.label_smoothing)
     for epoch in range(state.epoch, settings.epochs):
         rng = np.random.default_rng([seed, epoch + 1])
@@ -69,21 +70,22 @@ def fit(
 def minibatches(
     rng: np.random.Generator, images: np.ndarray, targets: np.ndarray, settings: Settings
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Every row once, in random order: x (B, I), targets (B, K). The last batch may be smaller."""
+    """Yield batches x (B, I), targets (B, K) of all rows in random order; the last batch may be smaller."""
     order = rng.permutation(len(images))
-    parts = (order[first : first + settings.batch_size] for first in range(0, len(order), settings.batch_size))
+    batches = (order[first : first + settings.batch_size] for first in range(0, len(order), settings.batch_size))
     if settings.deformation is None:
-        return ((flat(images[rows]), targets[rows]) for rows in parts)
+        return ((flatten(images[rows]), targets[rows]) for rows in batches)
     strength = settings.deformation
-    return ahead((flat(deform(rng, images[rows], strength)), targets[rows]) for rows in parts)
+    return prefetch((flatten(deform(rng, images[rows], strength)), targets[rows]) for rows in batches)
 
 
-def flat(images: np.ndarray) -> np.ndarray:
+def flatten(images: np.ndarray) -> np.ndarray:
+    """images (N, H, W) or (N, I) -> (N, I)."""
     return images.reshape(len(images), -1)
 
 
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """`items`, the next one made in a thread while the last one is used: NumPy computes without Python's lock."""
+def prefetch(items: Iterator[T]) -> Iterator[T]:
+    """Yield the items. A thread computes the next one while the current one is used; NumPy releases Python's lock."""
     with ThreadPoolExecutor(1) as pool:
         pending = pool.submit(next, items, None)
         while (item := pending.result()) is not None:
@@ -94,15 +96,15 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
 def train_epoch(
     state: State, batches: Iterable[tuple[np.ndarray, np.ndarray]], settings: Settings, rates: list[float]
 ) -> float:
-    """Moves the arrays of `state` on, a step a batch at the rate for it -> the mean loss of the steps."""
+    """Update the arrays of `state` in place, one step per batch, and return the mean loss of the steps."""
     total = 0.0
-    for (x, targets), rate in zip(batches, rates, strict=True):
+    for (x, targets), learning_rate in zip(batches, rates, strict=True):
         value, grads = loss_and_grads(state.params, x, targets, activation=settings.activation, loss=settings.loss)
         sgd_update(
             state.params,
             state.velocity,
             grads,
-            rate=rate,
+            learning_rate=learning_rate,
             momentum=settings.momentum,
             nesterov=settings.nesterov,
             weight_decay=settings.weight_decay,
@@ -112,7 +114,7 @@ def train_epoch(
 
 
 def learning_rates(settings: Settings, epoch: int, steps: int) -> list[float]:
-    """The rate of each of an epoch's `steps`."""
+    """Return the learning rate of each of the `steps` of an epoch."""
     if settings.schedule == "constant":
         return [settings.learning_rate] * steps
     first, total = epoch * steps, settings.epochs * steps
@@ -120,12 +122,12 @@ def learning_rates(settings: Settings, epoch: int, steps: int) -> list[float]:
 
 
 def predict(params: Params, images: np.ndarray, settings: Settings) -> np.ndarray:
-    """images (N, H, W) or (N, I) float32 -> log-probabilities (N, K)."""
-    parts = range(0, len(images), 1000)
-    logits = [forward(params, flat(images[i : i + 1000]), activation=settings.activation)[0] for i in parts]
+    """Return the log-probabilities (N, K) of images (N, H, W) or (N, I) float32."""
+    starts = range(0, len(images), 1000)
+    logits = [forward(params, flatten(images[i : i + 1000]), activation=settings.activation)[0] for i in starts]
     return log_softmax(np.concatenate(logits))
 
 
 def accuracy(log_probs: np.ndarray, labels: np.ndarray) -> float:
-    """log_probs (N, K), labels (N,) -> the share of rows whose likeliest class is the label."""
+    """Return the fraction of rows whose most probable class is the label. log_probs (N, K), labels (N,)."""
     return float((log_probs.argmax(axis=1) == labels).mean())

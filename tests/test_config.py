@@ -3,7 +3,8 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from jaxnets.config import Augmentation, Preset, Recipe, Selection, Training, recipe_from_json, to_json
+from jaxnets import recipes
+from jaxnets.config import NO_WARP, Augmentation, Preset, Recipe, Selection, Training, recipe_from_json, to_json
 from jaxnets.errors import InputError
 
 NAN = float("nan")
@@ -21,20 +22,20 @@ BAD = [
 
 
 @pytest.mark.parametrize(("kind", "name", "value"), BAD)
-def test_a_bad_value_is_refused_with_its_name_and_remedy(kind, name, value):
+def test_a_bad_value_raises_with_its_name_and_a_fix(kind, name, value):
     with pytest.raises(InputError, match=rf"^{name}: {value!r} is not allowed. Fix: give .+\.$"):
         kind(**{name: value})
     with pytest.raises(InputError, match=f"^{name}: "):
         replace(kind(), **{name: value})
 
 
-def test_every_number_of_a_config_is_checked():
+def test_every_number_is_validated():
     checked = {(kind, name) for kind, name, _ in BAD}
     numbers = {(kind, name) for kind in (Augmentation, Training, Selection) for name in vars(kind())}
     assert numbers - checked == {(Training, "augmentation")}
 
 
-def test_a_recipe_survives_json():
+def test_a_recipe_is_restored_from_json():
     augmentation = Augmentation(zoom=0.123456789, mixup_alpha=0.4)
     training = Training(epochs=3, learning_rate=1e-4, augmentation=augmentation)
     recipe = Recipe(family="deep_cnn", sizes={"width": 24, "depth": 7}, training=training)
@@ -43,7 +44,7 @@ def test_a_recipe_survives_json():
     assert recipe_from_json(to_json(recipe)) != Recipe(family="deep_cnn")
 
 
-def test_json_with_a_bad_value_is_refused():
+def test_json_with_a_bad_value_raises():
     value = to_json(Recipe(family="resnet"))
     value["training"]["augmentation"]["zoom"] = -1
     with pytest.raises(InputError, match="zoom"):
@@ -56,8 +57,25 @@ def test_a_config_cannot_be_changed():
 
 
 def test_a_preset_finds_its_recipe_or_lists_those_it_has():
-    recipes = (Recipe(family="resnet"), Recipe(family="senet"))
-    preset = Preset(name="small", recipes=recipes, students=("senet",))
-    assert preset.recipe("senet") is recipes[1]
-    with pytest.raises(InputError, match=r"small has no family 'vgg'.*one of resnet, senet"):
+    known = (Recipe(family="resnet"), Recipe(family="senet"))
+    preset = Preset(name="small", recipes=known, students=("senet",))
+    assert preset.recipe("senet") is known[1]
+    with pytest.raises(InputError, match=r"^family: preset small has no family 'vgg'.*one of resnet, senet"):
         preset.recipe("vgg")
+
+
+@pytest.mark.parametrize("name", recipes.PRESETS)
+def test_a_preset_has_its_name(name):
+    assert recipes.preset(name).name == name
+
+
+def test_an_unknown_preset_lists_those_that_exist():
+    with pytest.raises(InputError, match=r"^preset: 'huge' is unknown.*one of smoke, quick, standard, competition"):
+        recipes.preset("huge")
+
+
+def test_no_warp_turns_every_warp_off():
+    assert not NO_WARP.has_warp()
+    assert not Augmentation(**(vars(NO_WARP) | {"mixup_alpha": 0.4})).has_warp()
+    for name in vars(NO_WARP).keys() - {"mixup_alpha"}:
+        assert Augmentation(**(vars(NO_WARP) | {name: 0.1})).has_warp()

@@ -13,13 +13,13 @@ ROOT = Path(__file__).parents[1]
 ORDER = [
     {"jaxnets.errors"},
     {"jaxnets.config"},
-    {"jaxnets.recipes", "jaxnets.normalise", "jaxnets.devices"},
+    {"jaxnets.recipes", "jaxnets.normalise", "jaxnets.devices", "jaxnets.compilation"},
     {"jaxnets.store"},
     {"jaxnets.data", "jaxnets.models", "jaxnets.augment"},
     {"jaxnets.runs"},
     {"jaxnets.inference"},
     {"jaxnets.training"},
-    {"jaxnets.plots", "jaxnets.failures"},
+    {"jaxnets.plots"},
     {"experiments"},
     {"tests"},
 ]

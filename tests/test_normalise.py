@@ -13,7 +13,7 @@ def centre_of_mass(image):
 
 
 def scribble(rng):
-    """A random walk with a pen of three pixels, on paper of 168 x 168."""
+    """Return the path of a random walk, three pixels wide, on paper of 168 x 168."""
     ink = np.zeros((168, 168), np.uint8)
     for row, column in np.cumsum(rng.integers(-3, 4, (60, 2)), axis=0) + rng.integers(60, 100, 2):
         ink[row - 1 : row + 2, column - 1 : column + 2] = 255
@@ -22,17 +22,17 @@ def scribble(rng):
 
 @pytest.fixture
 def images():
-    """(30, 28, 28) uint8, made as MNIST's are."""
+    """Normalised random drawings, (30, 28, 28) uint8."""
     return np.stack([normalise(scribble(np.random.default_rng(seed))) for seed in range(30)])
 
 
-def test_what_is_as_mnist_has_it_stays_as_it_is(images):
+def test_normalised_images_do_not_change(images):
     for image in images:
         np.testing.assert_array_equal(normalise(image), image)
 
 
 @pytest.mark.parametrize("zoom", [1, 2, 6])
-def test_place_and_size_on_the_paper_do_not_matter(images, zoom):
+def test_position_and_size_on_the_paper_do_not_matter(images, zoom):
     rng = np.random.default_rng(zoom)
     for image in images:
         paper = np.zeros((200, 200))
@@ -42,21 +42,21 @@ def test_place_and_size_on_the_paper_do_not_matter(images, zoom):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_drawings_become_what_mnist_has(seed):
+def test_drawings_become_images_as_in_mnist(seed):
     image = normalise(scribble(np.random.default_rng(seed)))
     assert (image.shape, image.dtype, image.max()) == ((28, 28), np.uint8, 255)
     assert max(extent(image)) == 20
     np.testing.assert_allclose(centre_of_mass(image), 14, atol=0.5)
 
 
-def test_the_sides_keep_their_proportion():
+def test_the_aspect_ratio_is_kept():
     ink = np.zeros((150, 150))
     ink[20:140, 30:60] = 0.5
     assert extent(normalise(ink)) == [20, 5]
     assert extent(normalise(ink.T)) == [5, 20]
 
 
-def test_ink_that_is_heavy_at_one_end_is_not_cut_off():
+def test_no_ink_is_cut_off_when_it_is_heavy_at_one_end():
     ink = np.zeros((100, 100))
     ink[:95, 50:55], ink[95:, 5:95] = 0.02, 1
     image = normalise(ink)
@@ -64,7 +64,7 @@ def test_ink_that_is_heavy_at_one_end_is_not_cut_off():
     assert image[0].any()
 
 
-def test_a_dot_is_an_image_and_blank_paper_is_none():
+def test_a_dot_is_scaled_and_blank_paper_is_an_error():
     ink = np.zeros((28, 28))
     with pytest.raises(ValueError, match="no ink"):
         normalise(ink)

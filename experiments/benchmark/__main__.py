@@ -1,5 +1,8 @@
 """Times the five families against PyTorch, torch.compile and Keras on the same work, one process each, in turn; this
-machine's limits, 1 to N devices, starting up, and the network of scratch. A table, and a JSON file of every figure."""
+machine's limits, 1 to N devices, starting up, and the network of scratch. A table, and a JSON file of every figure.
+
+`--parts sweep` times training steps of many sizes instead and marks those far slower than similar ones.
+"""
 
 import platform
 import time
@@ -11,15 +14,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments.cli.console import percent, say, show_table
-from experiments.cli.options import run
-from experiments.cli.output_dir import check_families
-from experiments.cli.paths import writable_file
 from jaxnets import data
 from jaxnets.errors import InputError
 from jaxnets.store.atomic import write_json
 
-Part = Literal["families", "devices", "start", "scratch"]
+from ..cli.console import percent, say, show_table
+from ..cli.options import run
+from ..cli.paths import writable_file
+from ..cli.presets import check_families
+
+Part = Literal["families", "devices", "start", "scratch", "sweep"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +32,8 @@ class BenchmarkOptions:
     """What to time."""
     families: tuple[str, ...] = ("resnet", "deep_cnn", "wide_cnn", "inception", "senet")
     """Which networks."""
-    preset: Literal["smoke", "quick", "competition"] = "quick"
-    """Whose sizes, batch and augmentation the networks have."""
+    preset: Literal["smoke", "quick", "standard", "competition"] = "quick"
+    """Whose sizes, batch and augmentation the networks have. The sweep has sizes of its own."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the computation; auto is the hardware's best."""
     rounds: int = 5
@@ -53,13 +57,13 @@ def packages() -> dict[str, str]:
 
 
 def race_settings(options: BenchmarkOptions) -> Any:
-    from experiments.benchmark.race import Settings
+    from .race import Settings
 
     return Settings(options.preset, options.precision, options.rounds, options.steps)
 
 
 def time_families(options: BenchmarkOptions, digits: data.Digits) -> dict[str, Any]:
-    from experiments.benchmark.race import race
+    from .race import race
 
     libraries = [name for name in ("torch", "torch.compile", "keras") if find_spec(name.split(".")[0])]
     name_missing("torch", "keras")
@@ -84,7 +88,7 @@ def show_family(family: str, result: dict[str, Any]) -> None:
         row = [library]
         for work in ("step", "loop", "infer", "tta"):
             if work not in figures.get("works", {}):
-                row.append("failed" if "failed" in figures else "-")
+                row.append("-")
                 continue
             timed = figures["works"][work]
             ratio = "" if library == "jaxnets" else f"  {timed['jaxnets_times']:.2f}x"
@@ -96,7 +100,7 @@ def show_family(family: str, result: dict[str, Any]) -> None:
 
 
 def time_devices(options: BenchmarkOptions, digits: data.Digits) -> dict[str, Any]:
-    from experiments.benchmark.race import race_devices
+    from .race import race_devices
 
     result = race_devices(options.families[0], race_settings(options), digits)
     rows = [[n, f"{loop['images_per_second']:,.0f}", f"{1 / loop['jaxnets_times']:.2f}x"] for n, loop in result.items()]
@@ -105,7 +109,7 @@ def time_devices(options: BenchmarkOptions, digits: data.Digits) -> dict[str, An
 
 
 def time_start(options: BenchmarkOptions, digits: data.Digits) -> dict[str, Any]:
-    from experiments.benchmark.startup import starts
+    from .startup import starts
 
     result = starts(options.rounds)
     result |= {f"reading {options.data}": [timed_reading(options.data) for _ in range(options.rounds)]}
@@ -120,7 +124,7 @@ def timed_reading(name: str) -> float:
 
 
 def time_scratch(options: BenchmarkOptions, digits: data.Digits) -> dict[str, Any]:
-    from experiments.benchmark.mlp import TRAINERS, compare
+    from .mlp import TRAINERS, compare
 
     name_missing(*TRAINERS)
     results = compare(digits, rounds=options.rounds, epochs=options.epochs, threads=options.threads)
@@ -135,7 +139,32 @@ def time_scratch(options: BenchmarkOptions, digits: data.Digits) -> dict[str, An
     return results
 
 
-PARTS = {"families": time_families, "devices": time_devices, "start": time_start, "scratch": time_scratch}
+def time_sweep(options: BenchmarkOptions, digits: data.Digits) -> list[dict[str, Any]]:
+    from .sweep import mark_slow, sweep
+
+    rows: list[dict[str, Any]] = []
+    for row in sweep(options.families, digits, precision=options.precision, rounds=options.rounds):
+        rows.append(row)
+        mark_slow(rows)
+        save(options, "sweep", rows)
+        say(" ".join(sweep_cells(row)))
+    columns = ["family", "width", "depth", "stem stride", "batch", "images/s", "GFLOP/s", ""]
+    show_table(f"Training steps in {rows[0]['precision']}", columns, list(map(sweep_cells, rows)))
+    return rows
+
+
+def sweep_cells(row: dict[str, Any]) -> list[str]:
+    sizes = [str(row[name]) for name in ("family", "width", "depth", "stem_stride", "batch_size")]
+    return [*sizes, f"{row['images_per_second']:,.0f}", f"{row['gflops']:,.0f}", "slow" if row["slow"] else ""]
+
+
+PARTS = {
+    "families": time_families,
+    "devices": time_devices,
+    "start": time_start,
+    "scratch": time_scratch,
+    "sweep": time_sweep,
+}
 
 
 def main(options: BenchmarkOptions) -> None:
@@ -158,10 +187,11 @@ def main(options: BenchmarkOptions) -> None:
         say(f"{save(options, part, result)}")
 
 
-def save(options: BenchmarkOptions, part: str, results: dict[str, Any]) -> Path:
+def save(options: BenchmarkOptions, part: str, results: Any) -> Path:
     """Writes a part's figures, families one after the other -> where."""
     report = {"settings": settings(options), "python": platform.python_version(), "packages": packages()}
     name = f"{part}-{options.preset}" if part == "families" else part
+    name += f"-{options.precision}" if part in ("families", "sweep") and options.precision != "auto" else ""
     path = options.out.with_stem(f"{options.out.stem}-{name}")
     write_json(path, report | {"results": results})
     return path

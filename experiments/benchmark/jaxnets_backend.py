@@ -10,19 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmark.case import Case, Side, Weights
 from jaxnets.augment import tta_views
-from jaxnets.config import Augmentation, Recipe
-from jaxnets.devices import AXIS, choose_devices, default_precision, replicate, share
+from jaxnets.config import NO_WARP, Augmentation, Recipe
+from jaxnets.devices import AXIS, choose_devices, default_precision, replicate, shard_rows
 from jaxnets.inference.predict import make_predict
 from jaxnets.models.functional import apply, count
 from jaxnets.runs import RunConfig, init_arrays
-from jaxnets.training.optimizer import make_optimizer
-from jaxnets.training.order import batch_order
-from jaxnets.training.parallel import LONG, compile_epoch
-from jaxnets.training.step import init_state, make_train_step, one_hot_examples
+from jaxnets.training.loop import TrainLoop
+from jaxnets.training.parallel import MIN_STEPS_TO_OPTIMIZE, compile_epoch
+from jaxnets.training.step import one_hot_examples
 
-STILL = Augmentation(rotation_degrees=0, zoom=0, shear_degrees=0, shift_pixels=0, elastic_pixels=0)
+from .case import Case, Side, Weights
 
 
 def build(case: Case) -> tuple[Side, Weights]:
@@ -38,41 +36,40 @@ def build(case: Case) -> tuple[Side, Weights]:
     )
     graphdef, params, stats = init_arrays(config, axis_name=AXIS)
     params, stats = jax.device_get((params, stats))
-    optimizer = make_optimizer(case.training, 1000)
     examples = replicate(one_hot_examples(case.images, case.labels, 10), devices)
 
     def trainer(augmentation: Augmentation) -> tuple[Callable[[], None], dict[str, float]]:
         """-> the steps, and what one costs."""
-        training = replace(case.training, augmentation=augmentation)
-        train_step = make_train_step(graphdef, optimizer, training, precision=case.precision)
-        state = replicate(init_state(params, stats, optimizer, seed=0), devices)
-        order = lambda epoch: batch_order(len(case.images), training.batch_size, seed=0, epoch=epoch)[: case.steps]
+        recipe = replace(config.recipe, training=replace(case.training, augmentation=augmentation))
+        loop = TrainLoop(config=replace(config, recipe=recipe), num_rows=len(case.images))
+        state = replicate(loop.init(0), devices)
+        order = loop.order(0, 0)[: case.steps]
         epochs = itertools.count()
-        # Compiled as for a whole training, which is longer than what is timed of it.
-        epoch = compile_epoch(train_step, devices, state, examples, order(0), steps=LONG)
-        mapped = jax.pmap(train_step, AXIS, in_axes=(None, 0, 0), out_axes=None, devices=devices)
-        shards = jax.tree.map(lambda array: np.asarray(array)[share(order(0)[0], devices)], examples)
-        lowered = mapped.lower(state, shards, share(np.arange(training.batch_size), devices))
+        # Compiled as for a whole training, which is longer than the steps that are timed.
+        run_epoch = compile_epoch(loop.train_step, devices, state, examples, order, total_steps=MIN_STEPS_TO_OPTIMIZE)
+        mapped = jax.pmap(loop.train_step, AXIS, in_axes=(None, 0, 0), out_axes=None, devices=devices)
+        shards = jax.tree.map(lambda array: np.asarray(array)[shard_rows(order[0], devices)], examples)
+        lowered = mapped.lower(state, shards, shard_rows(np.arange(case.training.batch_size), devices))
         costs = {"flops_per_step": lowered.cost_analysis()["flops"]}
         if len(devices) > 1:
             costs["reduced_bytes_per_step"] = reduced_bytes(lowered.compile().as_text())
 
         def run() -> None:
             nonlocal state
-            state, _ = jax.block_until_ready(epoch(state, examples, order(next(epochs)), lambda steps, metrics: False))
+            state, *_ = jax.block_until_ready(run_epoch(state, examples, loop.order(0, next(epochs))[: case.steps]))
 
         return run, costs
 
-    step, costs = trainer(STILL)
+    step, costs = trainer(NO_WARP)
     loop, _ = trainer(case.training.augmentation)
     predict = make_predict(graphdef, devices)
     views = [None, *tta_views(case.views, case.training.augmentation, case.images.shape[1])[1:]]
-    there = replicate((params, stats, views), devices)
+    resident_params, resident_stats, resident_views = replicate((params, stats, views), devices)
     works = {
         "step": step,
         "loop": loop,
-        "infer": lambda: predict(*there[:2], case.images[: case.answered]),
-        "tta": lambda: [predict(*there[:2], case.viewed(), view) for view in there[2]],
+        "infer": lambda: predict(resident_params, resident_stats, case.images[: case.answered]),
+        "tta": lambda: [predict(resident_params, resident_stats, case.viewed(), view) for view in resident_views],
     }
     probe = case.images[:32].astype(np.float32) / 255
     exact, _, _ = init_arrays(replace(config, precision="float32"), axis_name=AXIS)

@@ -7,10 +7,11 @@ import keras
 import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from experiments.benchmark.case import Case, Side, Weights
-from experiments.benchmark.keras_models import build as build_model
-from experiments.benchmark.keras_models import load
 from jaxnets.config import Augmentation
+
+from .case import Case, Side, Weights
+from .keras_models import build as build_model
+from .keras_models import load
 
 
 def build(case: Case, weights: Weights) -> Side:

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from experiments.cli.console import percent, say
 from jaxnets import data
 from scratch.recipes import classic
 from scratch.train import Settings, fit, predict
+
+from ..cli.console import percent, say
 
 Answer = Callable[[np.ndarray], np.ndarray]
 """A trained network: x (N, I) -> classes (N,)."""

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.benchmark.case import WORKS, Case
-from experiments.benchmark.workers import Worker
-from experiments.cli.console import say
 from jaxnets import data, recipes
+
+from ..cli.console import say
+from .case import WORKS, Case
+from .workers import Worker
 
 Seconds = dict[str, dict[str, list[float]]]
 """By library and work, one number a round."""

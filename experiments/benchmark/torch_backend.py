@@ -1,5 +1,5 @@
 """PyTorch's side of the benchmark, eager or compiled, as its users would write it for speed: data and batched
-augmentation on the device, channels last, fused AdamW, bfloat16 by autocast where there is an accelerator."""
+augmentation on the device, channels last, fused AdamW, and autocast in half precision, on CPUs too."""
 
 import math
 
@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from experiments.benchmark.case import Case, Side, Weights
-from experiments.benchmark.torch_models import MODELS, load
 from jaxnets.config import Augmentation
+
+from .case import Case, Side, Weights
+from .torch_models import MODELS, load
 
 NODES = 9
 """Random displacements a side of the elastic grid, enlarged bicubically: cheaper than blurring noise, as torchvision

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmark.case import Case, Side, Weights
+from .case import Case, Side, Weights
 
 
 class Worker:
@@ -82,18 +82,18 @@ def host_bytes() -> int:
 
 def open_side(library: str, case: Case | str, weights: Weights | None) -> tuple[Side, Weights | None]:
     if isinstance(case, str):
-        from experiments.benchmark import jaxnets_backend
+        from . import jaxnets_backend
 
         return jaxnets_backend.limits(case), None
     if weights is None:
-        from experiments.benchmark import jaxnets_backend
+        from . import jaxnets_backend
 
         return jaxnets_backend.build(case)
     if library == "keras":
         os.environ["KERAS_BACKEND"] = "jax"
-        from experiments.benchmark import keras_backend
+        from . import keras_backend
 
         return keras_backend.build(case, weights), None
-    from experiments.benchmark import torch_backend
+    from . import torch_backend
 
     return torch_backend.build(case, weights, compiled=library == "torch.compile"), None

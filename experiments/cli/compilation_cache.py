@@ -1,4 +1,4 @@
-"""The directory in which JAX keeps compiled programs from one start to the next. JAX runs what lies there as it is."""
+"""The directory in which JAX keeps compiled programs between starts. JAX runs them without a check."""
 
 import os
 import re
@@ -10,12 +10,16 @@ from typing import Any
 from jaxnets.errors import InputError
 
 DAMAGED = re.compile("Error reading persistent compilation cache entry for '([^']*)'")
+"""JAX's warning of a damaged entry; the group is the name of the function."""
+MIN_COMPILE_SECONDS = 0.3
+"""Programs that compile faster are not kept."""
 
 
 def use_cache(folder: Path) -> None:
-    """Makes JAX keep compiled programs in `folder`, which no other user can write to.
+    """Make JAX keep compiled programs in `folder`, or warn if that cannot be created.
 
-    Raises InputError if another user can, and warns if the directory cannot be made.
+    Raises:
+        InputError: another user can write to it.
     """
     import jax
 
@@ -28,12 +32,12 @@ def use_cache(folder: Path) -> None:
         warnings.warn(f"{folder}: {problem}", stacklevel=2)
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_SECONDS)
     replace_damaged(folder)
 
 
 def check_owner(folder: Path) -> None:
-    """InputError if the directory belongs to another user, or if its mode lets others write to it."""
+    """Raise InputError if the directory belongs to another user, or if its mode lets others write to it."""
     found = folder.stat()
     if found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return
@@ -42,7 +46,7 @@ def check_owner(folder: Path) -> None:
 
 
 def replace_damaged(folder: Path) -> None:
-    """Removes a damaged entry, with those of the same function, when JAX warns of it: JAX replaces no file itself."""
+    """Remove a damaged entry, with those of the same function, when JAX warns of it: JAX itself replaces no file."""
     show = warnings.showwarning
 
     def show_and_remove(message: Warning | str, *rest: Any, **more: Any) -> None:

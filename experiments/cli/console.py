@@ -1,5 +1,7 @@
-"""One live line a stage on a terminal, plain lines elsewhere; tables that fit either. How much is said is chosen once,
-before anything is."""
+"""Terminal output: a live progress line on a terminal, plain lines elsewhere, and tables.
+
+The level of output is chosen once, before the first output.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,9 +19,12 @@ from jaxnets.errors import InputError, printable
 if TYPE_CHECKING:
     from jaxnets.training.fit import Progress
 
+REFRESH_SECONDS = 0.2
+"""Least time between two updates of the live line."""
+
 
 class Level(IntEnum):
-    """How much is said: errors, warnings and results always."""
+    """How much is printed. Errors, warnings and results are printed at every level."""
 
     QUIET = 0
     NORMAL = 1
@@ -30,31 +35,32 @@ level = Level.NORMAL
 
 
 def choose(*, verbose: bool, quiet: bool) -> None:
+    """Choose the level. Raises InputError if both are wanted."""
     global level
     if verbose and quiet:
-        raise InputError("--quiet", "goes ill with --verbose", "give one of them")
+        raise InputError("--quiet", "cannot be combined with --verbose", "give one of them")
     level = Level.VERBOSE if verbose else Level.QUIET if quiet else Level.NORMAL
 
 
 def make_console() -> Console:
-    """A console that shows text as it is: names of files may look like rich's markup or emoji codes."""
+    """Return a console that prints text verbatim: file names may look like rich's markup or emoji codes."""
     return Console(highlight=False, markup=False, emoji=False, quiet=level == Level.QUIET)
 
 
 @contextmanager
 def live_line() -> Iterator[Callable[..., None]]:
-    """Yields show(text, keep=False): a line that is written anew; off a terminal, only what is to be kept is shown."""
+    """Yield show(text, keep=False), which replaces the line on a terminal. Elsewhere it prints texts to `keep` only."""
     console = make_console()
     if not console.is_terminal or console.quiet:
         yield lambda text, keep=False: console.print(text, soft_wrap=True) if keep else None
         return
     with Live(console=console, auto_refresh=False) as live:
-        shown = 0.0
+        last = 0.0
 
         def show(text: str, keep: bool = False) -> None:
-            nonlocal shown
-            if keep or time.monotonic() - shown > 0.2:
-                shown = time.monotonic()
+            nonlocal last
+            if keep or time.monotonic() - last > REFRESH_SECONDS:
+                last = time.monotonic()
                 with suppress(OSError):  # the terminal was closed: no reason to end a training
                     live.update(text, refresh=True)
 
@@ -63,7 +69,7 @@ def live_line() -> Iterator[Callable[..., None]]:
 
 @contextmanager
 def training_line(name: str) -> Iterator[Callable[["Progress"], None]]:
-    """Yields a function that shows how far the training of `name` is."""
+    """Yield a function that shows the progress of the training of `name`."""
     with live_line() as show:
 
         def report(progress: "Progress") -> None:
@@ -79,29 +85,31 @@ def time_left(seconds: float) -> str:
 
 
 def describe(name: str, progress: "Progress") -> str:
-    """What `training_line` shows, in less than 100 characters."""
-    done = progress.finished + progress.step / progress.steps
-    parts = [f"{name:<20} epoch {done:4.1f}/{progress.epochs}"]
+    """Return the progress of a training, in less than 100 characters."""
+    epochs_done = progress.finished + progress.step / progress.steps
+    parts = [f"{name:<20} epoch {epochs_done:4.1f}/{progress.epochs}"]
     if progress.last:
-        valid = progress.last.get("valid_accuracy")
-        parts.append(f"loss {progress.last['loss']:.3f}" + ("" if valid is None else f"  valid {valid:.2%}"))
-    left = (progress.epochs - done) * progress.steps * progress.batch_size / progress.images_per_second
-    parts.append(f"{progress.images_per_second:,.0f} images/s  {time_left(left)}")
+        accuracy = progress.last.get("valid_accuracy")
+        parts.append(f"loss {progress.last['loss']:.3f}" + ("" if accuracy is None else f"  valid {accuracy:.2%}"))
+    images_left = (progress.epochs - epochs_done) * progress.steps * progress.batch_size
+    parts.append(f"{progress.images_per_second:,.0f} images/s  {time_left(images_left / progress.images_per_second)}")
     return "  ".join(parts)
 
 
 def say(text: str) -> None:
+    """Print a line, unless the program is quiet."""
     if level >= Level.NORMAL:
         print(printable(text), flush=True)
 
 
 def detail(text: str) -> None:
+    """Print a line if the program is verbose."""
     if level == Level.VERBOSE:
         print(printable(text), flush=True)
 
 
 def result(text: str) -> None:
-    """What was asked for: a program's last line."""
+    """Print the result of a program, its last line, at every level."""
     print(printable(text), flush=True)
 
 
@@ -110,7 +118,7 @@ def percent(value: float | None) -> str:
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """The first column to the left, all others to the right."""
+    """Print a table; the first column is aligned left, the others right."""
     table = Table(title=printable(title), title_justify="left")
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left")

@@ -1,4 +1,4 @@
-"""Fields of a recipe on the command line: `--training.learning-rate 1e-3`, `--training.augmentation.zoom 0`,
+"""Changes to a preset on the command line: `--training.learning-rate 1e-3`, `--training.augmentation.zoom 0`,
 `--sizes width 32 depth 5`."""
 
 import hashlib
@@ -6,31 +6,42 @@ import json
 from collections.abc import Mapping
 from dataclasses import field, fields, is_dataclass, make_dataclass, replace
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
+
+import tyro
 
 from jaxnets.config import Preset
 from jaxnets.errors import InputError
 
 
+def default(text: str) -> Any:
+    """Return an annotation for an option whose default is None: its help shows this default instead."""
+    return tyro.conf.arg(help_behavior_hint=f"(default: {text})")
+
+
 @cache
 def optional_fields(config: type) -> type:
-    """A dataclass with the fields of `config`, nested ones too, that are None unless given."""
-    hints, members = get_type_hints(config), []
-    for name in (one.name for one in fields(config)):
-        kind = optional_fields(hints[name]) if is_dataclass(hints[name]) else hints[name] | None
-        members.append((name, kind, field(default_factory=kind) if is_dataclass(kind) else None))
+    """Return a dataclass with the fields of `config`, nested ones too, whose defaults are None."""
+    hints = get_type_hints(config)
+    members: list[Any] = []
+    for name in (config_field.name for config_field in fields(config)):
+        if is_dataclass(hints[name]):
+            nested = optional_fields(hints[name])
+            members.append((name, nested, field(default_factory=nested)))
+        else:
+            members.append((name, Annotated[hints[name] | None, default("the preset's")], None))
     return make_dataclass(f"{config.__name__}Changes", members, frozen=True, kw_only=True)
 
 
 def given(changes: Any) -> dict[str, Any]:
-    """-> the fields that were given, by name; nested dictionaries for nested dataclasses."""
-    values = {one.name: getattr(changes, one.name) for one in fields(changes)}
+    """Return the fields that are not None, by name; nested dictionaries for nested dataclasses."""
+    values = {change.name: getattr(changes, change.name) for change in fields(changes)}
     nested = {name: given(value) if is_dataclass(value) else value for name, value in values.items()}
     return {name: value for name, value in nested.items() if value not in (None, {})}
 
 
 def changed(config: Any, values: Mapping[str, Any]) -> Any:
-    """`config` with these values, as `given` returns them."""
+    """Return `config` with these values, which have the form that `given` returns."""
     nested = {name: changed(getattr(config, name), value) for name, value in values.items() if isinstance(value, dict)}
     return replace(config, **{**values, **nested})
 
@@ -44,9 +55,10 @@ def size_names(family: str) -> set[str]:
 
 
 def change_preset(preset: Preset, training: Any, sizes: Mapping[str, int]) -> Preset:
-    """The preset with these changes in every recipe whose family has such a size. Its name then ends in a hash of them.
+    """Return the preset with these changes in every recipe whose family has such a size.
 
-    Raises InputError if no family has a size of that name, or if a value is not allowed.
+    Its name then ends in a hash of the changes. Raises InputError if no family has a size of that name, or if a value
+    is not allowed.
     """
     values = given(training)
     if not values and not sizes:

@@ -1,4 +1,4 @@
-"""Where a result comes from: the versions, the command line, and how long each stage of a job took."""
+"""Provenance of results: versions, the command line, and the seconds of each stage."""
 
 import platform
 import shlex
@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from experiments.cli.console import detail
 from jaxnets.store.atomic import read_json, write_json
+
+from .console import detail
 
 
 def versions() -> dict[str, str]:
@@ -18,13 +19,16 @@ def versions() -> dict[str, str]:
 
 
 def command() -> str:
-    """This program's command line, without the place of its Python."""
-    return shlex.join(["python", *sys.orig_argv[1:]])
+    """This program's command line, without the directories of Python and of the console script."""
+    _, *arguments = sys.orig_argv
+    if arguments and Path(arguments[0]).name == "jaxnets":
+        return shlex.join(["jaxnets", *arguments[1:]])
+    return shlex.join(["python", *arguments])
 
 
 @contextmanager
 def clocked(out: Path, stage: str) -> Iterator[None]:
-    """Keeps how long the block took in `out`/seconds.json. For one writer at a time, which a job's lock sees to."""
+    """Record the seconds that the block takes in `out`/seconds.json. There must be a single writer."""
     begin = time.perf_counter()
     yield
     seconds = time.perf_counter() - begin
@@ -33,7 +37,10 @@ def clocked(out: Path, stage: str) -> Iterator[None]:
 
 
 def read_seconds(out: Path) -> dict[str, float]:
-    """By stage, such as `predict senet-0`. Nothing where the file is missing or damaged: no answer depends on it."""
+    """Return the seconds by stage, such as `predict senet-0`.
+
+    They are empty if the file is missing or damaged: no prediction depends on it.
+    """
     try:
         return {stage: float(seconds) for stage, seconds in read_json(out / "seconds.json").items()}
     except (OSError, ValueError, TypeError, AttributeError):

@@ -1,4 +1,4 @@
-"""TensorBoard's event files, beside metrics.csv and with the same numbers: `tensorboard --logdir FOLDER` shows them."""
+"""TensorBoard event files with the numbers of metrics.csv: `tensorboard --logdir DIRECTORY` shows them."""
 
 import importlib.util
 import socket
@@ -9,32 +9,36 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets.errors import InputError
-from jaxnets.store.atomic import writing
+from jaxnets.store.atomic import os_errors_as_input_errors
 
 
 def check_events(*, wanted: bool) -> None:
-    """InputError, before anything is written, if they are wanted and what writes them is missing."""
+    """Raise InputError if event files are wanted and tensorboardX is missing."""
     if wanted and importlib.util.find_spec("tensorboardX") is None:
-        raise InputError(
-            "--tensorboard", "needs tensorboardX, which is not installed", "pip install -e '.[tensorboard]'"
-        )
+        problem = "needs tensorboardX, which is not installed"
+        raise InputError("--tensorboard", problem, "pip install -e '.[tensorboard]'")
 
 
 @contextmanager
 def event_file(folder: Path, *, wanted: bool) -> Iterator[Callable[[Mapping[str, float]], None]]:
-    """Yields write(row): its numbers at the step row["epoch"], on the disk at once. A training that goes on writes
-    another file, which withdraws what a killed start had written of the same epochs. InputError, at the beginning, if
-    no folder can be made there; later, if the disk does not take a row."""
+    """Yield write(row), which writes the numbers of an epoch, row["epoch"], to an event file and flushes it.
+
+    A resumed training begins another file, which supersedes what the interrupted one wrote of the same epochs. If event
+    files are not `wanted`, write does nothing.
+
+    Raises:
+        InputError: the directory cannot be created; or, from write, the row cannot be written.
+    """
     if not wanted:
         yield lambda row: None
         return
-    with writing(folder):
+    with os_errors_as_input_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     records: Any = None
 
     def write(row: Mapping[str, float]) -> None:
         nonlocal records
-        with writing(folder):
+        with os_errors_as_input_errors(folder):
             records = records or begin(folder, int(row["epoch"]))
             for event in events_of(row):
                 records.write(event.SerializeToString())
@@ -44,26 +48,28 @@ def event_file(folder: Path, *, wanted: bool) -> Iterator[Callable[[Mapping[str,
         yield write
     finally:
         if records is not None:
-            with writing(folder):
+            with os_errors_as_input_errors(folder):
                 records.close()
 
 
 def begin(folder: Path, first: int) -> Any:
-    """A new file of records, which says that whatever other files have of epochs from the first on does not count.
-    Without tensorboardX's SummaryWriter, whose thread would tell of a full disk by a traceback."""
+    """Return a writer of a new event file, which supersedes other files from epoch `first` on.
+
+    It is not a SummaryWriter, whose thread would report a full disk by a traceback.
+    """
     from tensorboardX import RecordWriter
     from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-    host = socket.gethostname()
-    # The epoch in the name too: within a second two files would have the same.
-    records = RecordWriter(f"{folder.absolute()}/events.out.tfevents.{int(time.time())}.{host}.from-{first}")
-    for facts in ({"file_version": "brain.Event:2"}, {"session_log": SessionLog(status=SessionLog.START)}):
-        records.write(Event(wall_time=time.time(), step=first, **facts).SerializeToString())
+    # The name includes the epoch: two files of the same second would have the same name.
+    name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.from-{first}"
+    records = RecordWriter(f"{folder.absolute()}/{name}")
+    for content in ({"file_version": "brain.Event:2"}, {"session_log": SessionLog(status=SessionLog.START)}):
+        records.write(Event(wall_time=time.time(), step=first, **content).SerializeToString())
     return records
 
 
 def events_of(row: Mapping[str, float]) -> Iterator[Any]:
-    """An event a number of the row."""
+    """Yield one event per number of the row."""
     from tensorboardX.proto.event_pb2 import Event
     from tensorboardX.proto.summary_pb2 import Summary
 

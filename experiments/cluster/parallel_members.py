@@ -1,121 +1,111 @@
-"""Several networks at once, each by a process of its own on a share of the machine: an accelerator, or some cores. For
-small networks and long trainings that is faster than one after the other on all of it."""
+"""Trains several models at once, each in a process of its own on a part of the machine: one accelerator, or some cores.
+For small models and long trainings that is faster than one model after the other on the whole machine."""
 
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.cli import console
-from experiments.cli.console import Level, live_line
-from experiments.cli.exit_codes import LOST, Stopped, deferred, leash, leave, received, signal_name, supervised
-from experiments.cli.options import Options
-from experiments.cli.output_dir import Job
-from experiments.cluster.launch import GRACE, Clock, Pulses, Stall, end, stalled
+from ..cli import console
+from ..cli.console import Level, live_line
+from ..cli.exit_codes import LOST, Stopped, exit_with, received, signal_name
+from ..cli.job import Job
+from ..cli.options import Options
+from ..cli.run_dir import Member
+from .supervise import GRACE, Exit, Stall, Supervisor, supervise
 
-LONG = 500_000
-"""Images, all epochs counted. On two cores, a core each brought 1.1 to 1.2 times the images of one network after the
-other on both; with fewer images than these, starting and compiling side by side costs that again."""
-
-
+MIN_IMAGES = 500_000
+"""Images of a training, all epochs counted, from which on members are trained in parallel on a CPU. With one of two
+cores per model, the throughput was 1.1 to 1.2 times that of one model after the other on both cores; for shorter
+trainings, starting and compiling at the same time costs as much as that."""
 STALL = 300
-"""Seconds without a training step after which a process is lost, while it trains."""
+"""Seconds without a step after which a worker that trains counts as stalled."""
 
 
 class Share(NamedTuple):
-    """Of the machine, for one process: the cores of a CPU, none for all, or an accelerator's number."""
+    """The part of the machine for one worker: CPU cores (none: all of them), or the number of an accelerator."""
 
     cores: frozenset[int]
     accelerator: int | None
 
 
-class Worker(NamedTuple):
-    name: str
-    share: Share
-    process: subprocess.Popen[bytes]
-
-
 def is_faster_in_parallel(job: Job) -> bool:
-    """Whether to train a job's networks apart where nobody has said so: on a CPU, as that is where it was measured."""
-    longest = max(recipe.training.epochs for recipe in job.preset.recipes)
-    alone = len(job.devices) == 1 and job.devices[0].platform == "cpu"
-    return alone and len(shares(job, len(job.teachers()))) > 1 and longest * len(job.train_rows) > LONG
+    """Return whether to train several models at once by default: on one CPU device, if the trainings are long."""
+    images = max(recipe.training.epochs for recipe in job.preset.recipes) * len(job.data.train_rows)
+    is_one_cpu = len(job.hardware.devices) == 1 and not job.hardware.has_accelerator
+    return is_one_cpu and len(divide_machine(job, len(job.teachers()))) > 1 and images > MIN_IMAGES
 
 
-def shares(job: Job, networks: int) -> list[Share]:
-    """Equal ones, so that a network that is taken up again finds as many cores as before: its bits depend on them."""
-    if job.devices[0].platform != "cpu":
-        return [Share(frozenset(), device.local_hardware_id) for device in job.devices]
+def divide_machine(job: Job, models: int) -> list[Share]:
+    """Return equal shares of the machine for that many models.
+
+    The number of cores determines the last bits of a training. It must be the same when the training is resumed.
+    """
+    if job.hardware.has_accelerator:
+        return [Share(frozenset(), device.local_hardware_id) for device in job.hardware.devices]
     if not hasattr(os, "sched_getaffinity"):
         return [Share(frozenset(), None)]
     cores = sorted(os.sched_getaffinity(0))
-    size = -(-len(cores) // networks)
+    size = -(-len(cores) // models)
     return [Share(frozenset(cores[i : i + size]), None) for i in range(0, len(cores) - size + 1, size)]
 
 
-def train_in_parallel(job: Job, options: Options, networks: list[Path]) -> None:
-    """Trains those of a job's networks that are not there yet. When one process ends otherwise than well, the others
-    save where they are, and this one ends with the same code."""
-    waiting, free = [network for network in networks if not network.is_dir()], shares(job, len(networks))
-    workers: list[Worker] = []
-    seen: Pulses = {}
-    clock = Clock()
+def train_in_parallel(job: Job, options: Options, members: list[Member]) -> None:
+    """Train those of the members that are not trained yet.
+
+    If a worker fails, the others save their state, and this program exits with the same code.
+    """
+    waiting = [member for member in members if not job.is_trained(member)]
     if not waiting:
         return
-    job.compare()
-    with tempfile.TemporaryDirectory() as pulses, deferred(), live_line() as show, leash() as stdin:
-        try:
-            while (waiting or workers) and not received:
-                while waiting and free:
-                    command = train(waiting[0], job, options)
-                    workers.append(start(waiting.pop(0).name, command, free.pop(0), stdin, Path(pulses)))
-                time.sleep(0.1)
-                for worker in [worker for worker in workers if worker.process.poll() is not None]:
-                    workers.remove(worker)
-                    (Path(pulses) / worker.name).unlink()
-                    free.append(worker.share)
-                    check_exit(worker)
-                check_stall(stalled(Path(pulses), seen, STALL, clock.read()))
-                show(describe(workers, len(waiting), Path(pulses)))
-        finally:
-            end([worker.process for worker in workers], grace=GRACE)
+    job.check_environment()
+    free, used = divide_machine(job, len(members)), dict[str, Share]()
+    with supervise(STALL, grace=GRACE) as supervisor, live_line() as show:
+        while (waiting or supervisor.workers) and not received:
+            while waiting and free:
+                member = waiting.pop(0)
+                used[member.name] = free.pop(0)
+                start(supervisor, member, used[member.name], job, options)
+            time.sleep(0.1)
+            for ended in supervisor.remove_ended():
+                free.append(used.pop(ended.name))
+                check_exit(ended)
+            check_stall(supervisor.stalled())
+            show("\n".join([*supervisor.progress(), *([f"{len(waiting)} more to train"] if waiting else [])]))
 
 
-def train(network: Path, job: Job, options: Options) -> list[str]:
-    """The command that trains this network of a job on one device."""
-    family, seed, *student = network.name.split("-")
-    which = ["--family", family, "--network-seed", seed, *(["--student"] if student else [])]
-    known = {field.name: getattr(options, field.name) for field in fields(Options)}
-    given = Options(**known | {"preset": job.preset.name, "out": job.out, "devices": 1, "resume": True})
-    return [sys.executable, "-m", "experiments.train", *which, *flags(given)]
-
-
-def start(name: str, command: list[str], share: Share, stdin: int, pulses: Path) -> Worker:
-    pulse = pulses / name
-    pulse.touch()
-    environment = os.environ | supervised(stdin, pulse)
+def start(supervisor: Supervisor, member: Member, share: Share, job: Job, options: Options) -> None:
+    """Start a worker that trains the member on its share of the machine."""
+    environment = dict(os.environ)
     if share.accelerator is not None:
         environment |= {f"JAX_{kind}_VISIBLE_DEVICES": str(share.accelerator) for kind in ("CUDA", "ROCM")}
-    silent = sys.stdout.isatty() or console.level == Level.QUIET  # a terminal has the live lines
-    stdout = subprocess.DEVNULL if silent else None
-    with only(share.cores):
-        process = subprocess.Popen(command, env=environment, stdin=stdin, stdout=stdout, start_new_session=True)
-    return Worker(name, share, process)
+    is_silent = sys.stdout.isatty() or console.level == Level.QUIET  # on a terminal this process shows the progress
+    stdout = subprocess.DEVNULL if is_silent else None
+    with restricted_to(share.cores):
+        supervisor.start(member.name, train_command(member, job, options), environment, stdout)
 
 
-def flags(options: Any, prefix: str = "--") -> list[str]:
-    """The command line for these options."""
+def train_command(member: Member, job: Job, options: Options) -> list[str]:
+    """Return the command that trains the member on one device."""
+    values = {field.name: getattr(options, field.name) for field in fields(Options)}
+    values |= {"out": job.run_dir.path, "devices": 1, "resume": True}
+    arguments = ["--family", member.family, "--network-seed", f"{member.seed}"]
+    if member.student:
+        arguments.append("--student")
+    return [sys.executable, "-m", f"{__name__.partition('.')[0]}.train", *arguments, *command_line(Options(**values))]
+
+
+def command_line(options: Any, prefix: str = "--") -> list[str]:
+    """Return the command line that parses into these options."""
     words = []
     for field in fields(options):
         value, name = getattr(options, field.name), prefix + field.name.replace("_", "-")
         if is_dataclass(value):
-            words += flags(value, f"{name}.")
+            words += command_line(value, f"{name}.")
         elif isinstance(value, bool):
             words.append(name if value else name.replace("--", "--no-"))
         elif isinstance(value, tuple):
@@ -128,8 +118,8 @@ def flags(options: Any, prefix: str = "--") -> list[str]:
 
 
 @contextmanager
-def only(cores: frozenset[int]) -> Iterator[None]:
-    """Meanwhile this thread runs on these cores alone, and so will the processes that it starts, for ever."""
+def restricted_to(cores: frozenset[int]) -> Iterator[None]:
+    """Restrict this thread to the cores within the block; a process that it starts there keeps the restriction."""
     if not cores:
         yield
         return
@@ -141,24 +131,19 @@ def only(cores: frozenset[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def check_exit(worker: Worker) -> None:
-    """Ends this program where a worker ended otherwise than well; it has said why, unless it was killed."""
-    code = worker.process.returncode
-    if code < 0:
-        leave(LOST, f"error: {worker.name} was ended by signal {signal_name(-code)}. Fix: start the same again.")
-    if code > 128:
-        raise Stopped(code - 128)
-    if code:
-        leave(code, "")
+def check_exit(ended: Exit) -> None:
+    """Exit if the worker failed. It has printed the reason itself, unless a signal killed it."""
+    if ended.code < 0:
+        signal_text = f"{ended.name} was ended by signal {signal_name(-ended.code)}"
+        exit_with(LOST, f"error: {signal_text}. Fix: run the same command again.")
+    if ended.code > 128:
+        raise Stopped(ended.code - 128)
+    if ended.code:
+        exit_with(ended.code, "")
 
 
-def check_stall(one: Stall | None) -> None:
-    if one is not None:
-        leave(LOST, f"error: {one.name} has not finished a step for {one.seconds:.0f} s. Fix: start the same again.")
-
-
-def describe(workers: list[Worker], waiting: int, pulses: Path) -> str:
-    """How far each worker is, a line each."""
-    texts = [(pulses / worker.name).read_text() for worker in workers]
-    lines = [text for text in texts if text]  # none at its beginning and at its end
-    return "\n".join([*lines, *([f"{waiting} more to train"] if waiting else [])])
+def check_stall(stall: Stall | None) -> None:
+    """Exit if a worker has stalled."""
+    if stall is not None:
+        problem = f"{stall.name} has not finished a step for {stall.seconds:.0f} s"
+        exit_with(LOST, f"error: {problem}. Fix: run the same command again.")

@@ -1,1 +1,1 @@
-"""The page on which one draws a digit: what predicts, what serves, and the page itself."""
+"""The drawing page: predictor, web server, and the page itself."""

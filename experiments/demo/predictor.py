@@ -1,4 +1,4 @@
-"""One drawing -> what every network says of it, in some milliseconds: two programs for all networks and views."""
+"""Predicts one drawing with all pretrained models in a few milliseconds: two programs for all models and views."""
 
 import time
 from collections.abc import Mapping
@@ -17,26 +17,26 @@ from jaxnets.models.functional import apply, split
 from jaxnets.normalise import SIDE, normalise
 from jaxnets.recipes import FAMILIES, STRONG
 from jaxnets.store.atomic import read_json
-from jaxnets.store.manifest import check
+from jaxnets.store.manifest import check_manifest
 from jaxnets.store.weights import PRETRAINED
 from scratch.train import Settings
 from scratch.train import predict as predict_scratch
 from scratch.weights import load_params
 
 VIEWS = 9
-"""Of each drawing, the plain one first."""
+"""Number of views of each drawing; the first one is not augmented."""
 
 
-class Answer(NamedTuple):
-    """What the networks saw, and their probabilities of the K classes."""
+class Prediction(NamedTuple):
+    """The views of a drawing, and the probabilities of M convolutional models and of the NumPy model."""
 
     views: np.ndarray  # (V, 28, 28) uint8
     members: np.ndarray  # (M, V, K)
-    scratch: np.ndarray  # (K,), of the plain picture
+    scratch: np.ndarray  # (K,), for the first view
 
 
 class Predictor:
-    """ink (H, W) of any size -> Answer. Raises ValueError where there is no ink."""
+    """Callable: ink (H, W) uint8 of any size -> Prediction. Raises ValueError if there is no ink."""
 
     def __init__(self, models: Mapping[str, nnx.Module], scratch: tuple[list, Settings]):
         self.names = list(models)
@@ -45,10 +45,10 @@ class Predictor:
         self.weights = jax.device_put(list(zip(*arrays, strict=True)))
         self.warps = jax.tree.map(lambda *leaves: jnp.stack(leaves), *tta_views(VIEWS, STRONG, SIDE))
 
-        def look(image: jax.Array, warps: Warp) -> jax.Array:
+        def make_views(image: jax.Array, warps: Warp) -> jax.Array:
             return jax.vmap(warp_image, (None, 0))(image.astype(jnp.float32)[..., None] / 255, warps)
 
-        def answer(weights: list, views: jax.Array) -> jax.Array:
+        def classify(weights: list, views: jax.Array) -> jax.Array:
             logits = [
                 apply(graphdef, params, stats, views, train=False)[0]
                 for graphdef, (params, stats) in zip(graphdefs, weights, strict=True)
@@ -56,18 +56,18 @@ class Predictor:
             return jax.nn.softmax(jnp.stack(logits))
 
         # Two programs, as in jaxnets.inference.predict: in one, XLA's CPU backend computes the warps several times.
-        self.look, self.answer = jax.jit(look), jax.jit(answer)
+        self.make_views, self.classify = jax.jit(make_views), jax.jit(classify)
 
-    def __call__(self, ink: np.ndarray) -> Answer:
+    def __call__(self, ink: np.ndarray) -> Prediction:
         image = normalise(ink)
-        views = self.look(image, self.warps)
-        members = self.answer(self.weights, views)
+        views = self.make_views(image, self.warps)
+        members = self.classify(self.weights, views)
         params, settings = self.scratch
         scratch = np.exp(predict_scratch(params, image[None].astype(np.float32) / 255, settings)[0])
-        return Answer(np.rint(np.asarray(views)[..., 0] * 255).astype(np.uint8), np.asarray(members), scratch)
+        return Prediction(np.rint(np.asarray(views)[..., 0] * 255).astype(np.uint8), np.asarray(members), scratch)
 
     def milliseconds(self, count: int) -> list[float]:
-        """How long each of `count` predictions takes, in rising order; the first one ever compiles."""
+        """Return the times of `count` predictions in ascending order. The first call also compiles."""
         ink = np.zeros((SIDE, SIDE), np.uint8)
         ink[4:24, 12:15] = 255
         times = []
@@ -79,20 +79,20 @@ class Predictor:
 
 
 def load_scratch(folder: Path) -> tuple[list, Settings]:
-    """Its parameters and its settings; InputError where they are not as they were published."""
-    check(folder)
+    """Return parameters and settings of the published NumPy model; raise InputError if its files were changed."""
+    check_manifest(folder)
     settings = read_json(folder / "settings.json")
     return load_params(folder / "weights.npz"), Settings(**settings | {"widths": tuple(settings["widths"])})
 
 
 def load_all(folder: Path = PRETRAINED) -> Predictor:
-    """The networks that come with the repository; InputError where one is missing, or not as it was published."""
+    """Load the pretrained models; raise InputError if one is missing, or if its files were changed."""
     try:
         models = {name: load_pretrained(name, folder) for name in FAMILIES}
         for name in models:
-            check(folder / name)
+            check_manifest(folder / name)
         return Predictor(models, load_scratch(folder / "scratch"))
     except InputError:
         raise
     except (OSError, ValueError) as error:
-        raise InputError(folder, str(error), "fetch the networks again: git checkout -- checkpoints") from error
+        raise InputError(folder, str(error), "restore the models: git checkout -- checkpoints") from error

@@ -1,8 +1,9 @@
-"""Serves the page and its predictions to this machine's browser, and to nobody else.
+"""Serves the drawing page and its predictions to the browser of this machine only.
 
-Any web site that the browser shows may send requests to this server, and may give its own name our address; so Host and
-Origin must be ours. A connection carries one request and ends after ten seconds, whatever comes; of too many the oldest
-ends. Nothing is read from the disk after the start, so no path leads anywhere.
+Any web site open in the browser can send requests to this server, and can map its own host name to our address (DNS
+rebinding); therefore Host and Origin are checked. Each connection carries one request and is closed after ten seconds;
+if there are too many connections, the oldest is closed. No files are read after the start, so there is no path
+traversal.
 """
 
 import base64
@@ -27,15 +28,16 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from experiments.cli.exit_codes import on_stop
 from jaxnets.errors import InputError
 
+from ..cli.exit_codes import on_stop
+
 if TYPE_CHECKING:
-    from experiments.demo.predictor import Answer
+    from .predictor import Prediction
 
 HOST = "127.0.0.1"
 PAPER = 168
-"""Side of a drawing: its body is so many bytes squared, 0 for paper and 255 for ink. There is nothing to parse."""
+"""Side of a drawing in pixels. A request body is PAPER x PAPER bytes, 0 for paper and 255 for ink."""
 
 BODY_LIMIT, HEADER_LIMIT = 64 << 10, 16 << 10
 SECONDS, CONNECTIONS = 10, 128
@@ -55,13 +57,13 @@ SAFE = {
 
 
 class Guard:
-    """Refuses what the page itself would not send, before anything else looks at it."""
+    """Middleware that rejects requests which the page itself would not send."""
 
     def __init__(self, app: ASGIApp, port: int):
         self.app = app
         ends = (f":{port}", "") if port == 80 else (f":{port}",)  # browsers omit :80
         self.hosts = {name + end for name in (HOST, "localhost") for end in ends}
-        self.origins = {f"http://{host}" for host in self.hosts} | {None}  # what is no browser sends none
+        self.origins = {f"http://{host}" for host in self.hosts} | {None}  # other clients than browsers send none
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_safely(message: Message) -> None:
@@ -74,7 +76,7 @@ class Guard:
 
     def refusal(self, scope: Scope) -> int | None:
         headers = Headers(scope=scope)
-        # The parser's own limit is for what comes in pieces.
+        # The parser's own limit applies to incomplete headers only.
         if sum(len(name) + len(value) for name, value in headers.raw) + len(scope["path"]) > HEADER_LIMIT:
             return 431
         if headers.get("host") not in self.hosts or headers.get("origin") not in self.origins:
@@ -83,8 +85,10 @@ class Guard:
 
 
 async def read(request: Request) -> np.ndarray:
-    """The drawing that is the body, (PAPER, PAPER) uint8. More than that is read a little further, so that an honest
-    sender sees the refusal and not a broken connection."""
+    """Read the body of a request as a drawing, (PAPER, PAPER) uint8; raise HTTPException if it is not one.
+
+    Somewhat more than the limit is read and dropped, so that a client receives the error instead of a reset connection.
+    """
     if request.headers.get("content-type") != "application/octet-stream":
         raise HTTPException(415)
     body, size = bytearray(), 0
@@ -101,32 +105,32 @@ async def read(request: Request) -> np.ndarray:
     return np.frombuffer(bytes(body), np.uint8).reshape(PAPER, PAPER)
 
 
-def to_json(answer: "Answer") -> dict[str, Any]:
-    """As the page reads it: probabilities of members, ensemble, views and scratch; images as bytes in base64."""
+def to_json(prediction: "Prediction") -> dict[str, Any]:
+    """Return probabilities of ensemble, members, views and NumPy model, and the views as base64, for the page."""
     return {
-        "ensemble": answer.members.mean((0, 1)).tolist(),
-        "members": answer.members.mean(1).tolist(),
-        "views": answer.members.mean(0).tolist(),
-        "scratch": answer.scratch.tolist(),
-        "images": [base64.b64encode(view.tobytes()).decode() for view in answer.views],
+        "ensemble": prediction.members.mean((0, 1)).tolist(),
+        "members": prediction.members.mean(1).tolist(),
+        "views": prediction.members.mean(0).tolist(),
+        "scratch": prediction.scratch.tolist(),
+        "images": [base64.b64encode(view.tobytes()).decode() for view in prediction.views],
     }
 
 
-def make_app(predict: Callable[[np.ndarray], "Answer"], about: dict[str, Any], *, port: int) -> Starlette:
-    """The page, what it tells `about` the networks, and POST /predict; predictions wait for each other."""
-    turn = anyio.Lock()
+def make_app(predict: Callable[[np.ndarray], "Prediction"], about: dict[str, Any], *, port: int) -> Starlette:
+    """Return the application: the page, GET /about and POST /predict. One prediction is computed at a time."""
+    lock = anyio.Lock()
 
-    async def answer(request: Request) -> Response:
+    async def respond(request: Request) -> Response:
         ink = await read(request)
         begin = time.perf_counter()
         try:
-            async with turn:
-                if await request.is_disconnected():  # while it waited
+            async with lock:
+                if await request.is_disconnected():  # while waiting for the lock
                     raise ClientDisconnect
-                found = await anyio.to_thread.run_sync(predict, ink)
+                prediction = await anyio.to_thread.run_sync(predict, ink)
         except ValueError as error:
             raise HTTPException(400, str(error)) from error
-        return JSONResponse(to_json(found) | {"milliseconds": 1000 * (time.perf_counter() - begin)})
+        return JSONResponse(to_json(prediction) | {"milliseconds": 1000 * (time.perf_counter() - begin)})
 
     def fixed(name: str) -> Callable[[Request], Response]:
         content = Path(__file__).with_name("page").joinpath(name).read_bytes()
@@ -134,15 +138,17 @@ def make_app(predict: Callable[[np.ndarray], "Answer"], about: dict[str, Any], *
         return lambda request: Response(content, media_type=media_type)
 
     routes = [Route(path, fixed(name)) for path, name in PAGE.items()]
-    routes += [Route("/about", lambda request: JSONResponse(about)), Route("/predict", answer, methods=["POST"])]
-    gone = lambda request, error: Response(status_code=400)
-    return Starlette(
-        routes=routes, middleware=[Middleware(Guard, port=port)], exception_handlers={ClientDisconnect: gone}
-    )
+    routes += [Route("/about", lambda request: JSONResponse(about)), Route("/predict", respond, methods=["POST"])]
+
+    def ignore_disconnect(request: Request, error: Exception) -> Response:
+        return Response(status_code=400)
+
+    handlers: dict[Any, Any] = {ClientDisconnect: ignore_disconnect}
+    return Starlette(routes=routes, middleware=[Middleware(Guard, port=port)], exception_handlers=handlers)
 
 
 class OneRequest(H11Protocol):
-    """A connection that ends soon: the parser itself would wait for the rest of a request for ever."""
+    """A connection with a time limit. The parser itself waits indefinitely for the rest of a request."""
 
     def connection_made(self, transport: Any) -> None:
         self.end = self.loop.call_later(SECONDS, transport.abort)
@@ -156,8 +162,8 @@ class OneRequest(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer a malformed request, and ignore the application's own answer: h11 raises an error on a second one, and
-        on a body in the answer to HEAD."""
+        """Respond to a malformed request and ignore the application's own response: h11 raises an error on a second
+        response, and on a body in the response to HEAD."""
         if self.cycle:
             self.cycle.disconnected = True
         with suppress(h11.LocalProtocolError):
@@ -165,25 +171,25 @@ class OneRequest(H11Protocol):
         self.transport.close()
 
     def shutdown(self) -> None:
-        """Drop the connection when the server ends: uvicorn prints a traceback for each request that it cancels."""
+        """Drop the connection when the server stops: uvicorn prints a traceback for each request that it cancels."""
         self.transport.abort()
 
 
 def listen(port: int) -> socket.socket:
-    """A socket on this machine's own address only; 0 stands for any free port."""
+    """Open a socket on the loopback address; port 0 is any free port. Raises InputError if the port is in use."""
     try:
         if not 0 <= port < 1 << 16:
-            raise OSError("it must be 0 to 65535")
+            raise OSError("expected 0 to 65535")
         return socket.create_server((HOST, port))
     except OSError as error:
-        problem = f"{port} cannot be had ({error.strerror or error})"
-        raise InputError("--port", problem, "give another one, or 0 for a free one") from error
+        problem = f"{port} is not available ({error.strerror or error})"
+        raise InputError("--port", problem, "give another port, or 0 for any free one") from error
 
 
 def serve(app: ASGIApp, listener: socket.socket) -> None:
-    """Serves until a signal to stop."""
+    """Serve until a stop signal."""
     server = make_server(app)
-    server.capture_signals = nullcontext  # type: ignore[assignment,method-assign]  # it would obey ignored signals too
+    server.capture_signals = nullcontext  # type: ignore[assignment,method-assign]  # it would handle ignored signals too
     on_stop(server.handle_exit)
     server.run([listener])
 
@@ -193,7 +199,7 @@ def make_server(app: ASGIApp) -> uvicorn.Server:
         app,
         http=OneRequest,
         ws="none",
-        backlog=128,  # asyncio accepts so many at once, and prints a traceback if there are too many open files
+        backlog=128,  # asyncio accepts this many at once, and prints a traceback if there are too many open files
         loop="asyncio",
         lifespan="off",
         h11_max_incomplete_event_size=HEADER_LIMIT,

@@ -1,1 +1,1 @@
-"""The notebooks for Kaggle and Colab as plain scripts, what they need, and how they become notebooks."""
+"""The notebooks for Kaggle and Colab as scripts, their helpers, and their conversion to notebooks."""

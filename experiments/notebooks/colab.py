@@ -15,10 +15,10 @@ from pathlib import Path
 REPOSITORY = "https://github.com/YOUR-NAME/jaxnets"
 DATA = "mnist"
 FAMILY, PRESET = "senet", "quick"
-PICTURE = None  # a file with one digit, dark on light; you are asked for one unless given
+IMAGE = None  # file of one digit, dark on light (default: an upload dialog)
 OUTPUTS = Path("/content/results")
 CODE = Path("/content/jaxnets")
-PYTHON = None  # of an environment that has the package; one is made unless given
+PYTHON = None  # of an environment with the package (default: a new environment)
 
 # %% [markdown]
 # This fetches the code and installs it in an environment of its own; what Colab has installed stays as it is.
@@ -51,10 +51,10 @@ run(PYTHON, "-m", "experiments.train", "--family", FAMILY, "--preset", PRESET, "
 # This asks for a picture of one digit: write it thickly, dark on white paper, and photograph or draw it.
 
 # %%
-if PICTURE is None:
+if IMAGE is None:
     from google.colab import files
 
-    PICTURE = Path(next(iter(files.upload()))).resolve()
+    IMAGE = Path(next(iter(files.upload()))).resolve()
 
 # %% [markdown]
 # This shows your digit as the networks see it, 28 by 28 pixels like those of MNIST, and what each of them says.
@@ -62,5 +62,5 @@ if PICTURE is None:
 # %%
 networks = ["--runs", cnn / "members" / f"{FAMILY}-0", "--scratch", scratch]
 output = ["--out", OUTPUTS / "answer" / "answer.png"]
-run(PYTHON, "-m", "experiments.tools.classify_photo", "--picture", PICTURE, *networks, *output)
+run(PYTHON, "-m", "experiments.tools.classify_photo", "--image", IMAGE, *networks, *output)
 show(OUTPUTS / "answer")

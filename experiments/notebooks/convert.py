@@ -1,7 +1,7 @@
-"""Writes experiments/notebooks/NAME.ipynb from NAME.py: python -m experiments.notebooks.convert
+"""Converts experiments/notebooks/NAME.py to NAME.ipynb: python -m experiments.notebooks.convert
 
-The scripts are in the percent format, which editors know: a line `# %%` begins a cell of code, `# %% [markdown]` one of
-text. A test holds that the notebooks are what the scripts say, and runs them.
+The scripts are in the percent format: a line `# %%` starts a code cell, `# %% [markdown]` a Markdown cell. A test
+checks that the notebooks match the scripts, and runs them.
 """
 
 import json
@@ -17,7 +17,7 @@ CELL = re.compile(r"^# %%(.*)\n", re.MULTILINE)
 
 
 def notebook(script: str) -> dict[str, Any]:
-    """The text of a script -> the notebook (nbformat 4.5) as JSON; its outputs are empty."""
+    """Convert the text of a script to a notebook (nbformat 4.5) without outputs."""
     _, *parts = CELL.split(script)
     cells = [cell(number, *pair) for number, pair in enumerate(zip(parts[::2], parts[1::2], strict=True))]
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -25,7 +25,7 @@ def notebook(script: str) -> dict[str, Any]:
 
 
 def cell(number: int, head: str, body: str) -> dict[str, Any]:
-    """`head` is what stands behind the percent signs: [markdown], or tags of a cell of code."""
+    """Return a cell. `head` is the text after the percent signs: [markdown], or the tags of a code cell."""
     common = {"id": f"cell-{number}", "metadata": {}}
     if head.strip() == "[markdown]":
         text = re.sub(r"^# ?", "", body.strip(), flags=re.MULTILINE)

@@ -17,11 +17,11 @@ import sys
 from pathlib import Path
 
 REPOSITORY = "https://github.com/YOUR-NAME/jaxnets"
-PRESET = "competition"  # "quick" takes minutes, to see that all works
+PRESET = "competition"  # "quick" takes minutes, for a first test
 DATA = "kaggle"
 INPUTS, OUTPUTS = Path("/kaggle/input"), Path("/kaggle/working")
 CODE = Path.home() / "jaxnets"
-PYTHON = None  # of an environment that has the package; one is made unless given
+PYTHON = None  # of an environment with the package (default: a new environment)
 
 # %% [markdown]
 # This fetches the code, from the attached dataset if there is one.

@@ -1,63 +1,118 @@
-"""Where networks fail, from their predictions: pictures, and mistakes.csv with what each network says."""
+"""Error analysis of an ensemble on labelled images: plots as PNG files, and mistakes.csv."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from experiments.reporting.metrics import Predictions, mean_over_views
+from jaxnets import plots
 from jaxnets.errors import printable
+from jaxnets.inference import analysis
+from jaxnets.inference.calibrate import apply_temperature, calibration_error
+from jaxnets.plots import save_png
 from jaxnets.store.atomic import atomic_file
 
-DISPUTED = {947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729}
-"""Rows of MNIST's test file whose label people have rejected: Northcutt et al. 2021, "Pervasive Label Errors in Test
-Sets", their published review."""
+LABEL_ERRORS = {947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729}
+"""Rows of MNIST's test file with a label error, according to human reviewers: Northcutt et al., "Pervasive Label Errors
+in Test Sets", 2021."""
 
 
-def draw_failures(
-    out: Path, answers: Predictions, weights: np.ndarray, temperature: float | None, images: np.ndarray, *, data: str
-) -> None:
-    """Leaves confusion, missed, members, disagreement and, where there is a temperature, reliability.png in `out`, and
-    mistakes.csv. images (T, H, W, C) uint8, weights (M,); the answers have test labels."""
-    from jaxnets.failures import (
-        disagreement,
-        draw_disagreement,
-        draw_members,
-        draw_missed,
-        draw_reliability,
-        subset_errors,
-    )
-    from jaxnets.inference.ensemble import combine
-    from jaxnets.plots import confusion_counts, draw_confusion
+class Evaluation(NamedTuple):
+    """Labelled images that no model was trained on, and the predictions of M models and of their ensemble."""
 
-    members, labels = mean_over_views(answers.test), np.asarray(answers.test_labels)
-    together = combine(members, weights)
-    names = short_names(answers.folders)
-    counts = confusion_counts(labels, together.argmax(-1), together.shape[-1])
-    draw_confusion(out / "confusion.png", counts)
-    draw_missed(out / "missed.png", images[..., 0], labels, members, together, DISPUTED if data == "mnist" else set())
-    draw_members(out / "members.png", subset_errors(members, labels), len(labels))
-    draw_disagreement(out / "disagreement.png", names, disagreement(members, labels))
+    kind: str  # "test", or "validation" if the test images have no labels
+    data: str
+    rows: np.ndarray  # (N,), indices into the test or training images of the data
+    images: np.ndarray  # (N, H, W) or (N, H, W, C)
+    labels: np.ndarray  # (N,)
+    names: list[str]
+    members: np.ndarray  # (M, N, K) log-probabilities
+    ensemble: np.ndarray  # (N, K) log-probabilities
+
+    def misclassified(self) -> np.ndarray:
+        return analysis.misclassified(self.ensemble, self.labels)
+
+    def confusion_counts(self) -> np.ndarray:
+        return analysis.confusion_counts(self.labels, self.ensemble.argmax(-1), self.ensemble.shape[-1])
+
+    def disagreement(self) -> np.ndarray:
+        return analysis.disagreement(self.members, self.labels)
+
+    def subset_errors(self) -> list[list[int]]:
+        return analysis.subset_errors(self.members, self.labels)
+
+    def label_errors(self) -> set[int]:
+        return LABEL_ERRORS if (self.data, self.kind) == ("mnist", "test") else set()
+
+
+def reliability_cases(evaluation: Evaluation, temperature: float | None) -> dict[str, np.ndarray]:
+    """Return the predictions of the ensemble by title: uncalibrated and, if there is a temperature, scaled."""
+    cases = {"uncalibrated": evaluation.ensemble}
     if temperature is not None:
-        draw_reliability(out / "reliability.png", together, labels, temperature)
-    write_mistakes(out / "mistakes.csv", names, labels, members, together)
+        cases[f"temperature {temperature:.2f}"] = apply_temperature(evaluation.ensemble, temperature)
+    errors = {name: calibration_error(case, evaluation.labels, bins=10) for name, case in cases.items()}
+    return {f"{name}: calibration error {errors[name]:.2%}": case for name, case in cases.items()}
+
+
+def save_error_plots(out: Path, evaluation: Evaluation, temperature: float | None) -> None:
+    """Write confusion.png, missed.png, members.png, disagreement.png, reliability.png and mistakes.csv to `out`."""
+    save_confusion(out / "confusion.png", evaluation)
+    save_missed(out / "missed.png", evaluation)
+    [axes] = plots.panels()
+    plots.plot_errors_by_size(axes, evaluation.subset_errors(), len(evaluation.labels))
+    save_png(axes.figure, out / "members.png")
+    side = 2.5 + 0.4 * len(evaluation.names)
+    [axes] = plots.panels(width=side, height=side)
+    plots.plot_disagreement(axes, evaluation.disagreement(), evaluation.names)
+    save_png(axes.figure, out / "disagreement.png")
+    cases = reliability_cases(evaluation, temperature)
+    grid = plots.panels(len(cases), height=3.7)
+    for axes, (title, log_probs) in zip(grid, cases.items(), strict=True):
+        plots.plot_reliability(axes, analysis.reliability_bins(log_probs, evaluation.labels), title)
+    save_png(grid[0].figure, out / "reliability.png")
+    write_mistakes(out / "mistakes.csv", evaluation)
+
+
+def save_confusion(path: Path, evaluation: Evaluation) -> None:
+    [axes] = plots.panels(height=4)
+    plots.plot_confusion(axes, evaluation.confusion_counts())
+    save_png(axes.figure, path)
+
+
+def save_missed(path: Path, evaluation: Evaluation) -> None:
+    figure = plots.plot_missed(
+        evaluation.images,
+        evaluation.labels,
+        evaluation.members,
+        evaluation.ensemble,
+        rows=evaluation.rows,
+        label_errors=evaluation.label_errors(),
+    )
+    save_png(figure, path)
+
+
+def write_mistakes(path: Path, evaluation: Evaluation) -> None:
+    """Write one line per misclassified image: row, label, prediction, its probability, prediction of each model.
+
+    A model whose name is that of another column gets a path as its name, such as ./label.
+    """
+    import pandas as pd
+
+    wrong = np.sort(evaluation.misclassified())
+    columns = {
+        "row": evaluation.rows[wrong],
+        "label": evaluation.labels[wrong],
+        "prediction": evaluation.ensemble[wrong].argmax(-1),
+        "probability": np.exp(evaluation.ensemble[wrong].max(-1)).round(4),
+    }
+    names = [f"./{name}" if name in columns else name for name in evaluation.names]
+    columns |= dict(zip(names, evaluation.members[:, wrong].argmax(-1), strict=True))
+    with atomic_file(path) as draft:
+        pd.DataFrame(columns).to_csv(draft, index=False)
 
 
 def short_names(folders: list[Path]) -> list[str]:
-    """Each folder's last name, or as much of its path as tells it from the others, in printable characters."""
+    """Return the name of each folder, with as many parents as make the names unique, in printable characters."""
     parts = [folder.resolve().parts for folder in folders]
     length = next(n for n in range(1, 99) if len({part[-n:] for part in parts}) == len(set(parts)))
     return [printable("/".join(part[-length:])) for part in parts]
-
-
-def write_mistakes(path: Path, names: list[str], labels: np.ndarray, members: np.ndarray, together: np.ndarray) -> None:
-    """A line for each image that the ensemble misses: row, label, answer, its probability, each network's answer. A
-    network whose name is one of those columns' stands there as a path, such as ./label."""
-    import pandas as pd
-
-    rows = np.flatnonzero(together.argmax(-1) != labels)
-    columns = {"row": rows, "label": labels[rows], "answer": together[rows].argmax(-1)}
-    columns["probability"] = np.exp(together[rows].max(-1)).round(4)
-    told = [f"./{name}" if name in columns else name for name in names]
-    columns |= {name: members[number, rows].argmax(-1) for number, name in enumerate(told)}
-    with atomic_file(path) as draft:
-        pd.DataFrame(columns).to_csv(draft, index=False)

@@ -1,4 +1,4 @@
-"""Templates and numbers -> one self-contained page: no script, nothing fetched, all that comes from data escaped."""
+"""Renders a template to a self-contained page: no scripts, no external requests, all values escaped."""
 
 import base64
 import io
@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parent / "templates"
 
 
 def write_page(path: Path, template: str, **content: Any) -> None:
-    """Fills the template of that name; `path` is complete or as it was."""
+    """Render the template of that name to `path`, atomically."""
     environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined)
     environment.trim_blocks = environment.lstrip_blocks = True
     environment.filters |= {"percent": percent, "seconds": seconds, "count": "{:,}".format}
@@ -25,12 +25,12 @@ def write_page(path: Path, template: str, **content: Any) -> None:
 
 
 def percent(value: float | None, digits: int = 2) -> str:
-    """With a space at which no line ends."""
+    """Format a fraction as a percentage with a no-break space; "-" for None."""
     return "-" if value is None else f"{100 * value:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def seconds(value: float) -> str:
-    """As people say it: 0.4 s, 12 s, 3 min 20 s, 1 h 59 min."""
+    """Format a duration: 0.4 s, 12 s, 3 min 20 s, 1 h 59 min."""
     if value < 9.95:
         return f"{value:.1f} s"
     whole = round(value)
@@ -43,20 +43,20 @@ def seconds(value: float) -> str:
 
 
 def png(image: np.ndarray) -> str:
-    """image (H, W), (H, W, 1) or (H, W, 3), uint8 or float in [0, 1] -> a data: URL, grey ones black on white."""
+    """image (H, W), (H, W, 1) or (H, W, 3), uint8 or float in [0, 1] -> a data: URL. Grey images are black on white."""
     grey = image.ndim == 2 or image.shape[-1] == 1
     limit = 255 if image.dtype == np.uint8 else 1
     pixels = image.reshape(image.shape[:2]) if grey else np.clip(image, 0, limit)
-    return picture(pixels, cmap="gray_r", vmin=0, vmax=limit)
+    return png_url(pixels, cmap="gray_r", vmin=0, vmax=limit)
 
 
 def signed_png(weights: np.ndarray) -> str:
-    """weights (H, W) -> a data: URL, red above zero and blue below, on a scale of their own."""
+    """weights (H, W) -> a data: URL. Positive weights are red, negative ones blue."""
     limit = float(np.abs(weights).max())
-    return picture(weights, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    return png_url(weights, cmap="RdBu_r", vmin=-limit, vmax=limit)
 
 
-def picture(pixels: np.ndarray, **colours: Any) -> str:
+def png_url(pixels: np.ndarray, **colors: Any) -> str:
     file = io.BytesIO()
-    imsave(file, pixels, format="png", **colours)
+    imsave(file, pixels, format="png", **colors)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

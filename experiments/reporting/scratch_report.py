@@ -1,38 +1,30 @@
-"""What was left by the trainings in NumPy -> report.html: how good they are, how they learnt, what they look for and
-where they fail."""
+"""Writes report.html and the plots of NumPy trainings: accuracy, learning curves, first-layer weights and errors."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from experiments.reporting.page import signed_png, write_page
-from experiments.reporting.sections import (
-    Judged,
-    by_number,
-    confusion,
-    disagreement,
-    first_of_each,
-    headline,
-    missed,
-    previews,
-    reliability,
-)
-from experiments.reporting.svg import SERIES, Line, describe_curves, draw_curves
-from experiments.scratch_checkpoint import Row, read_history
 from jaxnets import plots
 from jaxnets.inference.ensemble import combine
+from jaxnets.plots import Curve, save_png
 from scratch.deform import Strength, deform
 from scratch.train import Settings, learning_rates
 from scratch.weights import load_params
 
-UNITS = 64
-"""Pictures of weights on a page: the first ones."""
+from ..scratch_checkpoint import Row, read_history
+from .error_analysis import Evaluation, save_confusion, save_missed
+from .learning_curves import Panel, error_percent, make_panels, page_section, save_learning_curves
+from .page import signed_png, write_page
+from .sections import augmented_examples, error_sections
+
+MAX_UNITS = 64
+"""Maximum number of hidden units whose weights are shown on a page."""
 
 
 class Trained(NamedTuple):
-    """What M finished trainings left: their histories, answers (M, N, K), and the first one's first weights (U, H,
-    W)."""
+    """Results of M finished trainings: histories, log_probs (M, N, K), first-layer weights (U, H, W) of seed 0."""
 
     histories: list[list[Row]]
     log_probs: np.ndarray
@@ -41,94 +33,108 @@ class Trained(NamedTuple):
 
 def read_trained(out: Path, shape: tuple[int, ...], seeds: int) -> Trained:
     folders = [out / f"seed-{seed}" for seed in range(seeds)]
-    answers = []
+    log_probs = []
     for folder in folders:
         with np.load(folder / "log_probs.npz", allow_pickle=False) as arrays:
-            answers.append(arrays["log_probs"])
+            log_probs.append(arrays["log_probs"])
     w, _ = load_params(folders[0] / "weights.npz")[0]
     histories = [read_history(folder / "metrics.csv") for folder in folders]
-    return Trained(histories, np.stack(answers), w.T.reshape(-1, *shape))
+    return Trained(histories, np.stack(log_probs), w.T.reshape(-1, *shape))
 
 
-def draw(out: Path, judged: Judged, trained: Trained) -> None:
-    """The pictures: of the first network, but the learning curves of all."""
-    probs = np.exp(trained.log_probs[0])
-    plots.draw_learning_curves(out / "learning_curves.png", trained.histories)
-    plots.draw_predictions(out / "predictions.png", judged.images, judged.labels, probs)
-    plots.draw_mistakes(out / "mistakes.png", judged.images, judged.labels, probs)
-    counts = plots.confusion_counts(judged.labels, probs.argmax(axis=1), probs.shape[1])
-    plots.draw_confusion(out / "confusion.png", counts)
-    plots.draw_weights(out / "first_layer.png", trained.weights)
+def make_evaluation(
+    kind: str, data: str, images: np.ndarray, labels: np.ndarray, rows: np.ndarray, log_probs: np.ndarray
+) -> Evaluation:
+    """images (N, H, W), labels (N,), their rows in the data, log_probs (M, N, K) of M seeds -> the evaluation."""
+    names = [f"seed-{seed}" for seed in range(len(log_probs))]
+    return Evaluation(kind, data, rows, images, labels, names, log_probs, combine(log_probs))
+
+
+def save_plots(out: Path, evaluation: Evaluation, trained: Trained, panels: list[Panel]) -> None:
+    """Write predictions.png, mistakes.png and confusion.png of the ensemble of all seeds, first_layer.png of seed 0 and
+    learning_curves.png."""
+    save_learning_curves(out / "learning_curves.png", panels)
+    save_confusion(out / "confusion.png", evaluation)
+    save_missed(out / "mistakes.png", evaluation)
+    predictions = evaluation.ensemble.argmax(-1)
+    save_png(plot_predictions(evaluation.images, evaluation.labels, predictions), out / "predictions.png")
+    save_png(plot_weights(trained.weights), out / "first_layer.png")
+
+
+@plots.styled
+def plot_predictions(images: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> Figure:
+    """Plot the first 32 images (N, H, W), labels (N,) with the predicted classes (N,), the wrong ones in colour."""
+    figure = plots.new_figure(9, 5.2)
+    figure.suptitle(f"The first {min(32, len(images))} images and their predictions")
+    for axes, image, label, prediction in zip(
+        plots.image_grid(figure, 4, 8), images, labels, predictions, strict=False
+    ):
+        plots.plot_image(axes, image)
+        correct = prediction == label
+        text = f"{prediction}" if correct else f"{prediction}, label {label}"
+        axes.set_xlabel(text, color=plots.INK if correct else plots.SERIES[1])
+    return figure
+
+
+@plots.styled
+def plot_weights(weights: np.ndarray) -> Figure:
+    """Plot the weights (U, H, W) of the first 64 hidden units as images, each on its own colour scale."""
+    figure = plots.new_figure(7, 7.4)
+    figure.suptitle("Weights of the first layer, one image per hidden unit: red positive, blue negative")
+    for axes, image in zip(plots.image_grid(figure, 8, 8), weights, strict=False):
+        limit = np.abs(image).max()
+        axes.imshow(image, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    return figure
 
 
 def write_scratch_report(
     out: Path,
     summary: dict[str, Any],
-    judged: Judged,
+    evaluation: Evaluation,
     settings: Settings,
     trained: Trained,
     images: np.ndarray,
     labels: np.ndarray,
 ) -> None:
-    """Leaves report.html in `out`. images (N, H, W) and labels (N,) are those that it was trained on."""
+    """Write report.html and the plots of `save_plots` to `out`. images (N, H, W), labels (N,): the training images."""
+    scored = "valid" if evaluation.kind == "validation" else "test"
+    panels = learning_curves(evaluation, settings, trained.histories, len(images), scored)
+    save_plots(out, evaluation, trained, panels)
     write_page(
         out / "report.html",
         "scratch.html",
         summary=summary,
         settings={name: value for name, value in vars(settings).items() if isinstance(value, int | float | str)},
-        judged=judged,
-        headline=headline(judged),
+        data=evaluation.data,
         last=[history[-1] for history in trained.histories],
-        scored="valid" if judged.kind == "validation" else "test",
-        curves=curves(judged, settings, trained.histories, summary["train_rows"]),
-        warps=warps(images, labels, settings.deformation) if settings.deformation else None,
-        units=[signed_png(unit) for unit in trained.weights[:UNITS]],
+        scored=scored,
+        curves=page_section(panels, legend=panels[1].curves),
+        augmented=augmented(images, labels, settings.deformation) if settings.deformation else None,
+        units=[signed_png(unit) for unit in trained.weights[:MAX_UNITS]],
         all_units=len(trained.weights),
-        confusion=confusion(judged),
-        missed=missed(judged),
-        reliability=reliability(judged, None),
-        by_number=by_number(judged),
-        disagreement=disagreement(judged),
+        **error_sections(evaluation, None),
     )
 
 
-def judge(
-    kind: str, data: str, images: np.ndarray, labels: np.ndarray, rows: np.ndarray, answers: np.ndarray
-) -> Judged:
-    """images (N, H, W), labels (N,), their `rows` in the file, answers (M, N, K), a network a seed."""
-    names = [f"seed-{seed}" for seed in range(len(answers))]
-    return Judged(kind, data, rows, images, labels, names, answers, combine(answers))
+def learning_curves(
+    evaluation: Evaluation, settings: Settings, histories: list[list[Row]], train_rows: int, scored: str
+) -> list[Panel]:
+    """Return the curves of each seed; errors on training images are dashed. All seeds share the learning rate."""
+    loss, errors = [], []
+    num_images = len(evaluation.labels)  # the training accuracy is measured on as many images
+    for seed, (name, history) in enumerate(zip(evaluation.names, histories, strict=True)):
+        epochs = [row["epoch"] for row in history]
+        loss.append(Curve(name, seed, False, epochs, [row["loss"] for row in history]))
+        for dashed, key, suffix in ((False, scored, ""), (True, "train", ", training images")):
+            values = [error_percent(row[f"{key}_accuracy"], num_images) for row in history]
+            errors.append(Curve(name + suffix, seed, dashed, epochs, values))
+    steps = -(-train_rows // settings.batch_size)
+    rates = [float(learning_rates(settings, epoch, steps)[-1]) for epoch in range(settings.epochs)]
+    epochs = [float(epoch + 1) for epoch in range(settings.epochs)]
+    return make_panels(loss, errors, [Curve("all seeds", 0, False, epochs, rates)], evaluation.kind)
 
 
-def curves(judged: Judged, settings: Settings, histories: list[list[Row]], images: int) -> dict[str, Any]:
-    """A chart each of the loss, the errors and the learning rate, which follows from the settings alone."""
-    name = "valid_accuracy" if judged.kind == "validation" else "test_accuracy"
-    steps, least = -(-images // settings.batch_size), 0.5 / len(judged.labels)
-
-    def lines(values: list[list[float]]) -> list[Line]:
-        return [
-            Line(seed, number % len(SERIES), False, [row["epoch"] for row in history], ours)
-            for number, (seed, history, ours) in enumerate(zip(judged.names, histories, values, strict=True))
-        ]
-
-    loss = lines([[row["loss"] for row in history] for history in histories])
-    errors = lines([[100 * max(1 - row[name], least) for row in history] for history in histories])
-    rates = [learning_rates(settings, epoch, steps)[-1] for epoch in range(settings.epochs)]
-    rate = [Line("all", 0, False, [float(epoch + 1) for epoch in range(settings.epochs)], rates)]
-    charts = [
-        draw_curves(loss, "training loss", describe_curves(loss, "Training loss", "{:.3f}".format)),
-        draw_curves(
-            errors,
-            f"{judged.kind} images answered wrong, %",
-            describe_curves(errors, f"Errors on {judged.kind} images", "{:.2f} %".format),
-        ),
-        draw_curves(rate, "learning rate", describe_curves(rate, "Learning rate", "{:.2g}".format), logarithmic=False),
-    ]
-    return {"charts": charts, "legend": [{"name": line.name, "colour": line.colour, "dashed": False} for line in loss]}
-
-
-def warps(images: np.ndarray, labels: np.ndarray, strength: Strength) -> list[dict[str, Any]]:
-    """The first image of three classes, each deformed eight times as in training."""
-    rows = first_of_each(labels, 3)
-    warped = deform(np.random.default_rng(0), np.repeat(images[rows], 8, axis=0), strength)
-    return previews(images[rows], labels[rows], warped.reshape(len(rows), 8, *images.shape[1:]))
+def augmented(images: np.ndarray, labels: np.ndarray, strength: Strength) -> list[dict[str, Any]]:
+    """Return the first image of three classes, each augmented eight times as in training."""
+    rng = np.random.default_rng(0)
+    return augmented_examples(images, labels, lambda batch: deform(rng, batch, strength))

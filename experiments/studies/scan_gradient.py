@@ -1,7 +1,7 @@
 """XLA's CPU backend computes a convolution's weight gradient many times slower inside `lax.scan` than outside it.
 
-Stands alone, for a report to XLA: `python experiments/studies/scan_gradient.py`. It is why jaxnets trains one step a
-dispatch on a CPU.
+A self-contained script for a bug report to XLA: `python experiments/studies/scan_gradient.py`. It is the reason why
+jaxnets compiles one training step per call on CPUs.
 """
 
 import time
@@ -9,8 +9,9 @@ import time
 import jax
 import jax.numpy as jnp
 
-LENGTH = 5
-x, kernel = jnp.ones((64, 14, 14, 16)), jnp.ones((3, 3, 16, 16))
+NUM_STEPS = 5
+x = jnp.ones((64, 14, 14, 16))
+kernel = jnp.ones((3, 3, 16, 16))
 
 
 def loss(kernel: jax.Array) -> jax.Array:
@@ -18,20 +19,27 @@ def loss(kernel: jax.Array) -> jax.Array:
     return (y**2).mean()
 
 
-descend = lambda kernel, _: (kernel - 0.1 * jax.grad(loss)(kernel), None)
-scanned = jax.jit(lambda kernel: jax.lax.scan(descend, kernel, length=LENGTH)[0])
-stepped = jax.jit(lambda kernel: descend(kernel, None)[0])
+def gradient_step(kernel: jax.Array) -> jax.Array:
+    return kernel - 0.1 * jax.grad(loss)(kernel)
 
 
-def stepwise(kernel: jax.Array) -> jax.Array:
-    for _ in range(LENGTH):
-        kernel = stepped(kernel)
+compiled_step = jax.jit(gradient_step)
+
+
+def train_in_loop(kernel: jax.Array) -> jax.Array:
+    for _ in range(NUM_STEPS):
+        kernel = compiled_step(kernel)
     return kernel
 
 
+@jax.jit
+def train_in_scan(kernel: jax.Array) -> jax.Array:
+    return jax.lax.scan(lambda carry, _: (gradient_step(carry), None), kernel, length=NUM_STEPS)[0]
+
+
 if __name__ == "__main__":
-    for name, steps in (("step by step", stepwise), ("in a scan", scanned)):
-        steps(kernel).block_until_ready()
+    for name, train in (("in a Python loop", train_in_loop), ("in a scan", train_in_scan)):
+        train(kernel).block_until_ready()
         begin = time.perf_counter()
-        steps(kernel).block_until_ready()
-        print(f"{LENGTH} steps {name}: {1e3 * (time.perf_counter() - begin):.1f} ms, jax {jax.__version__}")
+        train(kernel).block_until_ready()
+        print(f"{NUM_STEPS} steps {name}: {1e3 * (time.perf_counter() - begin):.1f} ms, jax {jax.__version__}")

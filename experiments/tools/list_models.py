@@ -1,25 +1,25 @@
-"""Lists the families: how large they are in a preset, how much they compute for an image, and how good the networks
-are that come with the repository."""
+"""Lists the model families with their size, their cost per image and the accuracy of the pretrained models."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from experiments.cli.console import percent, show_table
-from experiments.cli.options import run
 from jaxnets import recipes
 from jaxnets.config import Recipe
 from jaxnets.store.atomic import read_json
-from jaxnets.store.manifest import check
+from jaxnets.store.manifest import check_manifest
+
+from ..cli.console import percent, show_table
+from ..cli.options import run
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelsOptions:
     preset: Literal["smoke", "quick", "standard", "competition"] = "standard"
-    """Whose sizes: those that come with the repository are of standard."""
+    """Preset that defines the sizes of the models. The pretrained models are those of standard."""
 
 
 def describe(recipe: Recipe) -> dict[str, Any]:
-    """-> parameters, and floating-point operations of the answer to an image of 28 x 28, as XLA counts them."""
+    """Return the number of parameters and XLA's count of floating-point operations for one image of 28 x 28 pixels."""
     import jax
     import numpy as np
     from flax import nnx
@@ -30,19 +30,19 @@ def describe(recipe: Recipe) -> dict[str, Any]:
     sizes: Any = recipe.sizes
     graphdef, params, stats = split(nnx.eval_shape(lambda: create_model(recipe.family, **sizes)))
     image = jax.ShapeDtypeStruct((1, 28, 28, 1), np.float32)
-    answer = jax.jit(lambda params, stats, image: apply(graphdef, params, stats, image, train=False)[0])
-    costs: Any = answer.lower(params, stats, image).cost_analysis()
+    predict = jax.jit(lambda params, stats, image: apply(graphdef, params, stats, image, train=False)[0])
+    costs: Any = predict.lower(params, stats, image).cost_analysis()
     return {"parameters": count(params), "flops": costs["flops"]}
 
 
-def shipped(family: str) -> str:
-    """The test accuracy of the network of that family that comes with the repository."""
+def pretrained_accuracy(family: str) -> str:
+    """Return the test accuracy of the pretrained model of a family; "-" if there is none."""
     from jaxnets.store.weights import PRETRAINED
 
     folder = PRETRAINED / family
     if not folder.is_dir():
         return "-"
-    check(folder)
+    check_manifest(folder)
     return percent(read_json(folder / "result.json")["test_accuracy"])
 
 
@@ -53,10 +53,12 @@ def main(options: ModelsOptions) -> None:
     rows = []
     for recipe in recipes.preset(options.preset).recipes:
         size = describe(recipe)
-        accuracy = shipped(recipe.family) if options.preset == "standard" else "-"
+        accuracy = pretrained_accuracy(recipe.family) if options.preset == "standard" else "-"
         numbers = [f"{size['parameters']:,}", f"{size['flops'] / 1e6:,.1f}"]
         rows.append([recipe.family, *numbers, accuracy])
-    show_table(f"{options.preset}, 28 x 28 pixels", ["family", "parameters", "million flops", "MNIST test"], rows)
+    show_table(
+        f"{options.preset}, 28 x 28 pixels", ["family", "parameters", "MFLOP per image", "MNIST test accuracy"], rows
+    )
 
 
 if __name__ == "__main__":

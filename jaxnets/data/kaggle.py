@@ -1,8 +1,8 @@
-"""Kaggle's competition "Digit Recognizer": its zip as downloaded, or train.csv and test.csv, plain or gzip.
+"""Kaggle's competition "Digit Recognizer": its zip as downloaded, or train.csv and test.csv, raw or gzip.
 
-The decoded arrays are kept beside the source in one .npz, so that the next run opens at once. The .npz carries the
-SHA-256 of the source and of the arrays: a stale, damaged or changed one is ignored and replaced, and where nothing can
-be written there is none.
+The decoded arrays are cached next to the source in an .npz file, so that later runs start at once. It contains the
+SHA-256 of the source and of the arrays: an outdated, damaged or modified cache is replaced. If it cannot be written,
+there is no cache.
 """
 
 import contextlib
@@ -14,30 +14,38 @@ from pathlib import Path
 import numpy as np
 
 from jaxnets.data.arrays import check_counts
-from jaxnets.data.csv_text import AGAIN, clean_text
-from jaxnets.data.npz import read_npz
+from jaxnets.data.csv_text import REFETCH_HINT, clean_text
+from jaxnets.data.mnist import find_raw_or_gzip
 from jaxnets.data.pixel_csv import decode_test, decode_train
 from jaxnets.errors import InputError
 from jaxnets.store.atomic import atomic_file
-from jaxnets.store.bounded import inflate, open_zip, read_bytes, read_member
+from jaxnets.store.bounded import decompress_gzip, open_zip, read_bytes, read_member
+from jaxnets.store.npz import read_npz
 
 ARCHIVE = "digit-recognizer.zip"
 TABLES = ("train.csv", "test.csv")
 CACHE = "kaggle.cache.npz"
-CACHE_FORMAT = b"jaxnets kaggle cache 1"  # raise the number when the same source decodes to something else
-LIMIT = 150_000_000  # train.csv takes 77 MB
+CACHE_FORMAT = b"jaxnets kaggle cache 1"
+"""Increase the number when the same source is decoded to other arrays."""
+MAX_FILE_BYTES = 150_000_000
+"""train.csv has 77 MB."""
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def read_kaggle(path: Path | None, folder: Path) -> Arrays:
-    """x_train (N, 28, 28, 1) uint8, y_train (N,) uint8 in [0, 10), x_test (T, 28, 28, 1) uint8.
+    """Return x_train (N, 28, 28, 1) uint8, y_train (N,) uint8 in [0, 10) and x_test (T, 28, 28, 1) uint8.
 
-    `path` is the zip or a folder with the zip or the two tables; without it, `folder` and `folder`/kaggle are searched.
+    Args:
+        path: the zip, or a folder with the zip or the two tables; if None, `folder` and `folder`/kaggle are searched.
+        folder: the data folder.
+
+    Raises:
+        InputError: the files are missing, damaged or have other columns.
     """
     files = find_files(path, folder)
-    contents = [read_bytes(file, limit=LIMIT) for file in files]
-    sums = [hashlib.sha256(content).digest() for content in contents]
-    key = hashlib.sha256(b"".join([CACHE_FORMAT, *sums])).digest()
+    contents = [read_bytes(file, limit=MAX_FILE_BYTES) for file in files]
+    checksums = [hashlib.sha256(content).digest() for content in contents]
+    key = hashlib.sha256(b"".join([CACHE_FORMAT, *checksums])).digest()
     cache = files[0].with_name(CACHE)
     arrays = read_cache(cache, key)
     if arrays is None:
@@ -47,61 +55,62 @@ def read_kaggle(path: Path | None, folder: Path) -> Arrays:
 
 
 def find_files(path: Path | None, folder: Path) -> list[Path]:
-    """[the zip] or [train.csv, test.csv]."""
+    """Return [the zip] or [train.csv, test.csv]. Raises InputError if there is neither."""
     if path is not None and not os.path.isdir(path):
         return [path]
-    places = [folder, folder / "kaggle"] if path is None else [path]
-    for place in places:
-        if os.path.lexists(place / ARCHIVE):
-            return [place / ARCHIVE]
-        found = [find_table(place, name) for name in TABLES]
-        files = [file for file in found if file is not None]
+    folders = [folder, folder / "kaggle"] if path is None else [path]
+    for candidate in folders:
+        if os.path.lexists(candidate / ARCHIVE):
+            return [candidate / ARCHIVE]
+        found = {name: find_raw_or_gzip(candidate, name) for name in TABLES}
+        files = [file for file in found.values() if file is not None]
         if len(files) == len(TABLES):
             return files
         if files:
-            missing = TABLES[found.index(None)]
-            raise InputError(place, f"has {files[0].name} but no {missing}", f"put {missing} beside it")
-    where = "https://www.kaggle.com/competitions/digit-recognizer/data"
-    raise InputError(places[0], f"holds no {ARCHIVE}, nor its tables", f"download it from {where} and put it there")
-
-
-def find_table(place: Path, name: str) -> Path | None:
-    return next((path for path in (place / name, place / f"{name}.gz") if os.path.lexists(path)), None)
+            missing = next(name for name, file in found.items() if file is None)
+            raise InputError(candidate, f"has {files[0].name} but no {missing}", f"put {missing} next to it")
+    url = "https://www.kaggle.com/competitions/digit-recognizer/data"
+    raise InputError(folders[0], f"has neither {ARCHIVE} nor its tables", f"download it from {url} and put it there")
 
 
 def decode(files: list[Path], contents: list[bytes]) -> Arrays:
+    """Return the arrays of the files that `find_files` has found."""
     if len(files) == 1:
-        places = [f"{files[0]}/{name}" for name in TABLES]
+        locations = [f"{files[0]}/{name}" for name in TABLES]
         texts = unzip(files[0], contents[0])
     else:
-        places = [str(file) for file in files]
-        pairs = zip(contents, places, strict=True)
-        texts = [inflate(content, limit=LIMIT, place=place, fix=AGAIN) for content, place in pairs]
-    x_train, y_train = decode_train(texts[0], places[0])
-    check_counts(y_train, places[0])
-    return x_train, y_train, decode_test(texts[1], places[1])
+        locations = [str(file) for file in files]
+        texts = [
+            decompress_gzip(content, limit=MAX_FILE_BYTES, location=location, fix=REFETCH_HINT)
+            for content, location in zip(contents, locations, strict=True)
+        ]
+    x_train, y_train = decode_train(texts[0], locations[0])
+    check_counts(y_train, locations[0])
+    return x_train, y_train, decode_test(texts[1], locations[1])
 
 
 def unzip(path: Path, content: bytes) -> list[bytes]:
+    """Return the contents of train.csv and test.csv. Raises InputError if the archive is damaged or lacks one."""
     if not content.startswith(b"PK"):
-        clean_text(content, path)  # has the better words if this is an empty file or a web page
+        clean_text(content, path)  # has a better message for an empty file and a web page
         raise InputError(path, "is not a zip archive", f"name {ARCHIVE}, or the folder with {' and '.join(TABLES)}")
     with open_zip(io.BytesIO(content), path) as archive:
-        return [read_member(archive, name, limit=LIMIT, place=path) for name in TABLES]
+        return [read_member(archive, name, limit=MAX_FILE_BYTES, location=path) for name in TABLES]
 
 
 def read_cache(path: Path, key: bytes) -> Arrays | None:
-    """The arrays kept for this key; None if there are none, or others, or damaged ones."""
+    """Return the arrays cached for this key; None if there are none, or if they are damaged."""
     try:
-        kept = read_npz(path, ("key", "sha256", "x_train", "y_train", "x_test"))
-        arrays = kept["x_train"], kept["y_train"], kept["x_test"]
-        same = kept["key"].tobytes() == key and kept["sha256"].tobytes() == digest(arrays)
+        cached = read_npz(path, ("key", "sha256", "x_train", "y_train", "x_test"))
+        arrays = cached["x_train"], cached["y_train"], cached["x_test"]
+        same = cached["key"].tobytes() == key and cached["sha256"].tobytes() == hash_arrays(arrays)
         return arrays if same and well_formed(arrays) else None
     except (InputError, KeyError):
         return None
 
 
-def digest(arrays: Arrays) -> bytes:
+def hash_arrays(arrays: Arrays) -> bytes:
+    """Return the SHA-256 of dtypes, shapes and values."""
     total = hashlib.sha256()
     for array in arrays:
         total.update(f"{array.dtype} {array.shape}\n".encode())
@@ -110,15 +119,15 @@ def digest(arrays: Arrays) -> bytes:
 
 
 def well_formed(arrays: Arrays) -> bool:
-    """Whether they are what `read_kaggle` promises."""
+    """Return whether dtypes, shapes and classes are those that `read_kaggle` returns."""
     x_train, y_train, x_test = arrays
     images = x_train.shape[1:] == x_test.shape[1:] == (28, 28, 1) and y_train.shape == x_train.shape[:1]
     return images and all(array.dtype == np.uint8 for array in arrays) and bool((y_train < 10).all())
 
 
 def write_cache(path: Path, key: bytes, arrays: Arrays) -> None:
-    """Uncompressed: 55 MB for the real data, but compressing would take as long as reading the CSV again."""
+    """Write the cache uncompressed: 55 MB, but compressing would take as long as reading the CSV again."""
     x_train, y_train, x_test = arrays
-    with contextlib.suppress(InputError), atomic_file(path) as draft, draft.open("wb") as file:
-        source, own = (np.frombuffer(sha256, np.uint8) for sha256 in (key, digest(arrays)))
-        np.savez(file, key=source, sha256=own, x_train=x_train, y_train=y_train, x_test=x_test)
+    source, checksum = np.frombuffer(key, np.uint8), np.frombuffer(hash_arrays(arrays), np.uint8)
+    with contextlib.suppress(InputError), atomic_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, key=source, sha256=checksum, x_train=x_train, y_train=y_train, x_test=x_test)

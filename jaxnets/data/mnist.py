@@ -1,4 +1,4 @@
-"""MNIST: the four original idx files, fetched when they are missing, never used unless their sums are right."""
+"""MNIST: the four original idx files, downloaded if they are missing, and always checked against their SHA-256."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxnets.data.idx import IdxFile, decode_idx
 from jaxnets.errors import InputError
-from jaxnets.store.bounded import GZIP_ROOM, inflate, read_bytes
+from jaxnets.store.bounded import GZIP_OVERHEAD_BYTES, decompress_gzip, read_bytes
 
 FILES = {
     "train-images-idx3-ubyte": IdxFile(
@@ -22,32 +22,40 @@ FILES = {
 
 
 def read_mnist(path: Path | None, folder: Path) -> list[np.ndarray]:
-    """x_train (60000, 28, 28), y_train (60000,), x_test (10000, 28, 28), y_test (10000,), all uint8.
+    """Return x_train (60000, 28, 28), y_train (60000,), x_test (10000, 28, 28) and y_test (10000,), all uint8.
 
-    Files lie in `path`, or in `folder`/mnist where the missing ones are fetched; each raw or with .gz at its name.
+    Args:
+        path: folder of the four files, each raw or gzip; if None, `folder`/mnist, where missing files are downloaded.
+        folder: the data folder.
+
+    Raises:
+        InputError: a file is missing, cannot be downloaded, or differs from the original.
     """
-    place = folder / "mnist" if path is None else path
-    missing = {name: want for name, want in FILES.items() if find(place, name) is None}
+    home = folder / "mnist" if path is None else path
+    missing = {name: expected for name, expected in FILES.items() if find_raw_or_gzip(home, name) is None}
     if path is not None and missing:
         problem = f"is not a folder with the four idx files: {', '.join(missing)} missing"
-        raise InputError(path, problem, "put them there (see data/README.md), or name no path and have them fetched")
+        raise InputError(path, problem, "put them there (see data/README.md), or give no path to download them")
     if missing:
-        from jaxnets.data.fetch import fetch  # late: it brings in the network
+        from jaxnets.data.fetch import fetch  # late: it imports the network libraries
 
-        fetch(missing, place)
-    remedy = "delete the file and have it fetched again" if path is None else "put the original in its place"
-    fix = f"{remedy}, or bring other data as an .npz file"
-    return [read_file(place, name, fix) for name in FILES]
-
-
-def read_file(place: Path, name: str, fix: str) -> np.ndarray:
-    path, want = find(place, name) or place / name, FILES[name]
-    content = read_bytes(path, limit=want.num_bytes + GZIP_ROOM)
-    content = inflate(content, limit=want.num_bytes, place=path, fix=fix)
-    return decode_idx(content, want, place=path, fix=fix)
+        fetch(missing, home)
+    remedy = "delete the file to download it again" if path is None else "replace it by the original"
+    return [read_file(home, name, f"{remedy}, or use other data in an .npz file") for name in FILES]
 
 
-def find(place: Path, name: str) -> Path | None:
-    """The raw or the compressed file; a broken link counts as found, so that it is reported and not replaced."""
-    candidates = (place / name, place / f"{name}.gz")
+def read_file(folder: Path, name: str, fix: str) -> np.ndarray:
+    """Return the array of one of the FILES. Raises InputError, with `fix`, if it differs from the original."""
+    path, expected = find_raw_or_gzip(folder, name) or folder / name, FILES[name]
+    content = read_bytes(path, limit=expected.num_bytes + GZIP_OVERHEAD_BYTES)
+    content = decompress_gzip(content, limit=expected.num_bytes, location=path, fix=fix)
+    return decode_idx(content, expected, location=path, fix=fix)
+
+
+def find_raw_or_gzip(folder: Path, name: str) -> Path | None:
+    """Return the path of the file `name` or `name`.gz in `folder`, None if there is neither.
+
+    A broken link counts as found, so that it is reported and not replaced.
+    """
+    candidates = (folder / name, folder / f"{name}.gz")
     return next((path for path in candidates if os.path.lexists(path)), None)

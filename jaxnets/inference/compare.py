@@ -1,4 +1,4 @@
-"""Two predictions of the same rows, compared pairwise."""
+"""Paired comparison of two models on the same images."""
 
 from typing import NamedTuple
 
@@ -7,18 +7,20 @@ from scipy.stats import binomtest
 
 
 class Comparison(NamedTuple):
-    """`only_first` and `only_second` count the rows that only one of the two classifies wrongly; `p_value` is that of
-    McNemar's exact test (McNemar 1947). `nll_difference` is the mean of first minus second, with its standard error."""
+    """How two models differ on the same images."""
 
     only_first: int
+    """Images that only the first model misclassifies."""
     only_second: int
     p_value: float
+    """Of McNemar's exact test (McNemar 1947)."""
     nll_difference: float
+    """NLL of the first model minus that of the second, the mean over the images."""
     nll_standard_error: float
 
 
 def compare(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> Comparison:
-    """log_probs (N, K) of two models for the same rows, labels (N,) -> what differs."""
+    """Compare two models. log_probs (N, K) of each for the same images, labels (N,)."""
     wrong_first, wrong_second = (log_probs.argmax(axis=-1) != labels for log_probs in (first, second))
     only_first, only_second = int((wrong_first & ~wrong_second).sum()), int((wrong_second & ~wrong_first).sum())
     differing = only_first + only_second

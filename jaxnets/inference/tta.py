@@ -1,4 +1,4 @@
-"""Test-time augmentation of a trained run: fixed views from the distribution it was trained on, the identity first."""
+"""Test-time augmentation: predictions of a trained model on fixed views of each image, the image itself first."""
 
 import numpy as np
 
@@ -9,15 +9,18 @@ from jaxnets.runs import Run
 
 
 def tta(run: Run, images: dict[str, np.ndarray], *, views: int, devices: Devices) -> dict[str, np.ndarray]:
-    """images (N, H, W, C) uint8 by name -> log_probs (V, N, K) float32 by the same names. Row 0 is the plain picture.
+    """Predict each set of images (N, H, W, C) uint8 -> log_probs (V, N, K) float32 by the same names.
 
-    The views are always the same for the same strengths and size, so members can be compared view by view (Sato et
-    al. 2015). Raises DivergedError if an answer is not finite: no mean is to be taken of it.
+    View 0 is the image itself. The others are drawn from the run's training augmentation, always the same ones for the
+    same augmentation and image size, so members can be combined view by view (Sato et al. 2015). Raises DivergedError
+    if a prediction is not finite.
     """
     predict = make_predict(run.graphdef, devices)
     side = max(run.config.image_shape[:2])
     warps = tta_views(views, run.config.recipe.training.augmentation, side)
-    params, stats, views_there = replicate((run.params, run.stats, [None, *warps[1:]]), devices)
-    answer = lambda pictures: np.stack([predict(params, stats, pictures, view) for view in views_there])
-    whose = f"{run.config.recipe.family}, seed {run.config.seed}"
-    return {name: require_finite(answer(pictures), whose) for name, pictures in images.items()}
+    params, stats, warps = replicate((run.params, run.stats, [None, *warps[1:]]), devices)
+    name_of_run = f"{run.config.recipe.family}, seed {run.config.seed}"
+    log_probs = {
+        name: np.stack([predict(params, stats, batch, warp) for warp in warps]) for name, batch in images.items()
+    }
+    return {name: require_finite(values, name_of_run) for name, values in log_probs.items()}

@@ -1,24 +1,29 @@
-"""Images -> logits: five convolutional families, importable with flax and jax alone.
+"""Models: five convolutional families, images -> logits. They need JAX, Flax and NumPy only.
 
 >>> from jaxnets.models import create_model, load_pretrained
 >>> model = create_model("senet", width=16, num_classes=100)
 >>> trained = load_pretrained("senet")
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from flax import nnx
 
+from jaxnets.config import Recipe
+from jaxnets.errors import InputError, short_message
 from jaxnets.models.deep_cnn import DeepCNN
 from jaxnets.models.functional import merge, split
 from jaxnets.models.inception import Inception
 from jaxnets.models.resnet import ResNet
 from jaxnets.models.senet import SENet
 from jaxnets.models.wide_cnn import WideCNN
-from jaxnets.store.weights import PRETRAINED, read_weights, refuse_changed
+from jaxnets.store.atomic import read_json
+from jaxnets.store.manifest import check_manifest
+from jaxnets.store.weights import PRETRAINED, REFETCH_HINT, read_weights
+
+__all__ = ["MODELS", "DeepCNN", "Inception", "ResNet", "SENet", "WideCNN", "create_model", "load_pretrained"]
 
 MODELS: dict[str, Callable[..., nnx.Module]] = {
     "resnet": ResNet,
@@ -27,15 +32,20 @@ MODELS: dict[str, Callable[..., nnx.Module]] = {
     "inception": Inception,
     "senet": SENet,
 }
-LARGEST, DEEPEST = 1_000_000, 50
-"""Sizes of a network: a damaged file could ask for one that takes hours to put together."""
+"""The families by name; a new one is added here, and to the tables in `recipes` of the presets that train it."""
 
 
 def create_model(name: str, *, rngs: nnx.Rngs | None = None, **sizes: Any) -> nnx.Module:
-    """A new model of the family `name`, a key of MODELS; `sizes` are the keyword arguments of its class.
+    """Return an untrained model of the family `name`, a key of MODELS.
+
+    Args:
+        name: the family.
+        rngs: source of the initial weights; seed 0 by default.
+        sizes: other keyword arguments of the family's class.
 
     Raises:
         ValueError: no family has that name, or a size is below 1.
+        TypeError: the family's class has no such argument.
     """
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}: choose one of {', '.join(MODELS)}")
@@ -46,27 +56,30 @@ def create_model(name: str, *, rngs: nnx.Rngs | None = None, **sizes: Any) -> nn
 
 
 def load_pretrained(name: str, folder: str | Path = PRETRAINED) -> nnx.Module:
-    """The trained network of the family `name`: images (B, 28, 28, 1) float in [0, 1], ink 1 -> logits (B, 10).
+    """Return a pretrained model in evaluation mode: images (B, 28, 28, 1) float in [0, 1], ink 1 -> logits (B, 10).
 
-    Trained on MNIST's training file; `folder`/NAME/result.json says how. In evaluation mode, float32.
+    It computes in float32 and was trained on MNIST's training file; `folder`/NAME/result.json has its accuracy.
+
+    Args:
+        name: the family, a key of MODELS.
+        folder: holds one folder per model; by default this repository's.
 
     Raises:
-        ValueError: no such network is there, its seal.json is missing, or its files are damaged or do not match it.
+        InputError (a ValueError): there is no such model, or its files are damaged or do not match its manifest.
     """
     folder = Path(folder)
     home = folder / name
-    if not (home / "config.json").is_file():
-        known = ", ".join(sorted(path.parent.name for path in folder.glob("*/config.json"))) or "none"
-        raise ValueError(f"no pretrained network {name!r} in {folder}, which a clone of the repository has: {known}")
-    refuse_changed(home, "config.json", "weights.npz")
+    path = home / "config.json"
+    if not path.is_file():
+        known = ", ".join(sorted(other.parent.name for other in folder.glob("*/config.json"))) or "none"
+        problem = f"has no pretrained model {name!r}; it has {known}"
+        raise InputError(folder, problem, "restore the folder from the repository, or name another model")
+    check_manifest(home)
+    config = read_json(path, REFETCH_HINT)
     try:
-        config = json.loads((home / "config.json").read_text())
-        family, sizes = config["recipe"]["family"], config["recipe"]["sizes"]
-        sizes |= {"in_channels": config["image_shape"][-1], "num_classes": config["num_classes"]}
-        if max(sizes.values()) > LARGEST or sizes.get("depth", 1) > DEEPEST:
-            raise ValueError(f"no network was trained at {sizes}")
-        graphdef, params, stats = split(nnx.eval_shape(lambda: create_model(family, **sizes)))
-    except (ValueError, KeyError, TypeError, IndexError, ArithmeticError, RecursionError) as error:
-        raise ValueError(f"{home / 'config.json'} is damaged: {error!r:.200}") from error
-    arrays = read_weights(home / "weights.npz", {"params": params, "stats": stats})
-    return merge(graphdef, **arrays)
+        recipe = Recipe(family=config["recipe"]["family"], sizes=config["recipe"]["sizes"])  # checks the sizes
+        sizes = {**recipe.sizes, "in_channels": config["image_shape"][-1], "num_classes": config["num_classes"]}
+        graphdef, params, stats = split(nnx.eval_shape(lambda: create_model(recipe.family, **sizes)))
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError) as error:
+        raise InputError(path, f"describes no model ({short_message(error)})", REFETCH_HINT) from error
+    return merge(graphdef, **read_weights(home / "weights.npz", {"params": params, "stats": stats}))

@@ -1,6 +1,6 @@
-"""Layers that several families share: convolution, convolution with batch norm, pooling, the head."""
+"""Layers that several families share: convolution, batch norm, pooling and the classifier head."""
 
-from functools import reduce
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,9 +13,10 @@ he_normal = nnx.initializers.he_normal()
 
 
 class Conv(nnx.Module):
-    """A square convolution without bias, (B, H, W, C) -> (B, H', W', D); weights after He et al. 2015, section 2.2.
+    """A square convolution without bias, (B, H, W, C) -> (B, H', W', D); initialised after He et al. 2015, section 2.2.
 
-    A valid convolution needs a map larger than its kernel: on smaller ones it pads, so that small images pass too.
+    If `padding` is VALID but the map is not larger than the kernel, the padding is SAME, so that models accept small
+    images. Raises TypeError if the input is not floating point or has another number of channels.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class Conv(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         channels = self.kernel.shape[2]
         if x.ndim != 4 or x.shape[-1] != channels or not jnp.issubdtype(x.dtype, jnp.floating):
-            # Whole numbers would be computed with in whole numbers, kernels too: chance level, without a word.
+            # Integer inputs would silently run the convolution in integer arithmetic (chance accuracy).
             raise TypeError(f"{x.dtype}{list(x.shape)}: give floats (B, H, W, {channels}), images in [0, 1]")
         dtype = self.dtype or x.dtype
         padding = self.padding if min(x.shape[1:3]) > self.kernel.shape[0] else "SAME"
@@ -44,14 +45,14 @@ class Conv(nnx.Module):
 
 
 MOMENTUM = 0.95
-"""Of batch norm's running statistics: they follow within about 20 steps, in short trainings too."""
+"""Momentum of batch norm's running statistics: they follow within about 20 steps, as short trainings need."""
 
 
 class BatchNorm(nnx.BatchNorm):
-    """Ioffe and Szegedy 2015, over all axes but the last, as one scale and one offset per channel.
+    """Batch normalisation (Ioffe and Szegedy 2015) over all axes but the last, as one scale and offset per channel.
 
-    flax.nnx.BatchNorm rounds the running statistics and parameters to `dtype` before they are used; here everything
-    but the result is at least float32. One multiplication and addition take fewer passes over the map than its four.
+    flax.nnx.BatchNorm rounds statistics and parameters to `dtype` before it uses them; here everything but the result
+    is at least float32. One multiplication and addition take fewer passes over the map than the four of flax.
     """
 
     def __call__(self, x: jax.Array) -> jax.Array:  # type: ignore[override]
@@ -65,7 +66,7 @@ class BatchNorm(nnx.BatchNorm):
         return (exact * scale + offset).astype(self.dtype or x.dtype)
 
     def update_moments(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """-> mean (C,), variance (C,) of the batch, on all devices; the running ones move towards them."""
+        """Return mean (C,) and variance (C,) of the batch on all devices, and update the running statistics."""
         axes = tuple(range(x.ndim - 1))
         moments = jnp.stack([x.mean(axes), jnp.square(x).mean(axes)])
         mean, square = moments if self.axis_name is None else jax.lax.pmean(moments, self.axis_name)
@@ -79,6 +80,7 @@ class BatchNorm(nnx.BatchNorm):
 def batch_norm(
     channels: int, *, dtype: Any = None, param_dtype: Any = jnp.float32, axis_name: str | None = None, rngs: nnx.Rngs
 ) -> BatchNorm:
+    """Return a BatchNorm with this library's momentum; it averages over the devices of the axis `axis_name`, if any."""
     return BatchNorm(channels, momentum=MOMENTUM, dtype=dtype, param_dtype=param_dtype, axis_name=axis_name, rngs=rngs)
 
 
@@ -106,20 +108,46 @@ class ConvNorm(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = self.norm(self.conv(x))
-        return nnx.relu(x) if self.relu else x
+        return relu(x) if self.relu else x
 
 
 def head(num_features: int, num_classes: int, *, param_dtype: Any = jnp.float32, rngs: nnx.Rngs) -> nnx.Linear:
-    """features (B, F) -> logits (B, K) float32, whatever the precision of the features: softmax needs the bits."""
+    """Return the classifier head: features (B, F) -> logits (B, K). It computes in float32, as softmax needs it."""
     return nnx.Linear(num_features, num_classes, dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
 
 
-def max_pool(x: jax.Array) -> jax.Array:
-    """The maximum over 3 x 3 windows at stride 1, padded: (B, H, W, C) -> the same.
+@jax.custom_jvp
+def relu(x: jax.Array) -> jax.Array:
+    """max(x, 0), with the gradient 0 at 0.
 
-    Shifted maxima, rows then columns: reduce_window's gradient is slow, and not deterministic on GPUs.
+    The gradient is computed from the result, unlike that of jax.nn.relu: XLA then computes batch norm and ReLU in one
+    pass over the map and does not store its input.
     """
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
-    height, width = x.shape[1:3]
-    rows = reduce(jnp.maximum, [padded[:, i : i + height] for i in range(3)])
-    return reduce(jnp.maximum, [rows[:, :, j : j + width] for j in range(3)])
+    return jnp.maximum(x, 0)
+
+
+@relu.defjvp
+def relu_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    result = relu(*primals)
+    return result, jnp.where(result > 0, tangents[0], 0)
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """Max pooling over 3 x 3 windows with stride 1 and padding: (B, H, W, C) -> (B, H, W, C).
+
+
+    Computed as shifted maxima, rows then columns: the gradient of reduce_window is slow, and not deterministic on GPUs.
+    Computed in float32: on a CPU, maxima of bfloat16 take three times as long. Without the barrier, XLA computes the
+    maxima of the rows several times.
+    """
+    exact = x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
+    rows = jax.lax.optimization_barrier(max_of_neighbours(exact, axis=1))
+    return max_of_neighbours(rows, axis=2).astype(x.dtype)
+
+
+def max_of_neighbours(x: jax.Array, *, axis: int) -> jax.Array:
+    """The maximum of every element, the one before and the one after it; the first and the last count twice."""
+    size, part = x.shape[axis], partial(jax.lax.slice_in_dim, x, axis=axis)
+    before = jnp.concatenate([part(0, 1), part(0, size - 1)], axis)
+    after = jnp.concatenate([part(1, size), part(size - 1, size)], axis)
+    return jnp.maximum(jnp.maximum(before, x), after)

@@ -1,5 +1,5 @@
-"""How a convolution is computed: its output, its input gradient and its weight gradient, each in the way that was
-measured to be fastest for its shapes, precision and platform.
+"""How a convolution, its input gradient and its weight gradient are computed: each by the strategy that was measured
+to be fastest for its shapes, precision and platform.
 
 | platform, precision | case | output | input gradient | weight gradient |
 | --- | --- | --- | --- | --- |
@@ -30,22 +30,22 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 SMALL = 2**16
-"""Bytes of columns per image, in float32, up to which a CPU convolves by one matrix product; twice as many if only
-gradients do. With more, a batch of 64 needs over 32 MB of temporary memory, which glibc maps again at every step: the
-ResNet's step took 36 ms instead of 16."""
+"""Largest size of an image's columns in float32 bytes for which a CPU convolves by one matrix product; twice this size
+if only the gradients do. With more, a batch of 64 needs over 32 MB of temporary memory, which glibc maps again at every
+step: the ResNet's step took 36 ms instead of 16."""
 
 Border = tuple[int, int]
-"""Rows and columns of zeros before and after the map."""
+"""Number of rows, and of columns, of zeros before and after the map."""
 Strategy = Callable[[jax.Array, jax.Array, int, Border], jax.Array]
 """strategy(x (B, H, W, C), kernel (k, k, C, D), stride, border) -> (B, H', W', D)."""
 
 
 def convolve(x: jax.Array, kernel: jax.Array, *, stride: int = 1, padding: str = "SAME") -> jax.Array:
-    """x (B, H, W, C), kernel (k, k, C, D) -> (B, H', W', D), for `padding` "SAME" or "VALID"."""
+    """Convolve x (B, H, W, C) with kernel (k, k, C, D) -> (B, H', W', D). `padding` is "SAME" or "VALID"."""
     size = kernel.shape[0]
-    if size == 1:  # backwards three times as fast on two cores as a convolution
+    if size == 1:  # its backward pass is three times as fast as a convolution's on two cores
         return x[:, ::stride, ::stride] @ kernel[0, 0]
-    # As many zeros before the map whether its size is even or odd, whatever the stride.
+    # The number of zeros before the map depends neither on its size nor on the stride.
     border = ((size - 1) // 2, size // 2) if padding == "SAME" else (0, 0)
     plan = choose(jax.default_backend(), x, kernel, stride, border)
     if set(plan) == {"xla"} or jax.typeof(x).manual_axis_type.varying:  # shard_map checks known primitives only
@@ -54,7 +54,7 @@ def convolve(x: jax.Array, kernel: jax.Array, *, stride: int = 1, padding: str =
 
 
 class Plan(NamedTuple):
-    """Names of strategies: of the output (FORWARD), of the input gradient and of the weight gradient."""
+    """Names of the strategies of the output, of the input gradient and of the weight gradient."""
 
     output: str
     input_gradient: str
@@ -62,7 +62,7 @@ class Plan(NamedTuple):
 
 
 def choose(platform: str, x: Any, kernel: Any, stride: int, border: Border) -> Plan:
-    """The row of the table above for arrays of these shapes."""
+    """Return the row of the table above for arrays of these shapes."""
     size, _, channels, _ = kernel.shape
     if platform != "cpu":
         return Plan("xla", "xla", "xla")
@@ -90,30 +90,31 @@ def by_xla(x: jax.Array, kernel: jax.Array, stride: int, border: Border) -> jax.
 
 
 def by_padding(x: jax.Array, kernel: jax.Array, stride: int, border: Border) -> jax.Array:
-    """XLA's valid convolution of a padded map that is kept: its weight gradient is up to 1.6 times as fast."""
+    """XLA's valid convolution of a padded map in memory: its weight gradient is up to 1.6 times as fast."""
     return by_xla(jax.lax.optimization_barrier(pad(x, border)), kernel, stride, (0, 0))
 
 
 def by_columns(x: jax.Array, kernel: jax.Array, stride: int, border: Border) -> jax.Array:
-    """One matrix product of everything that each output pixel sees."""
-    return columns(pad(x, border), kernel.shape[0], stride) @ kernel.reshape(-1, kernel.shape[-1])
+    """One matrix product of the windows of all output pixels with the kernel (im2col)."""
+    return im2col(pad(x, border), kernel.shape[0], stride) @ kernel.reshape(-1, kernel.shape[-1])
 
 
 def pad(x: jax.Array, border: Border) -> jax.Array:
     return jnp.pad(x, ((0, 0), border, border, (0, 0)))
 
 
-def columns(x: jax.Array, size: int, stride: int) -> jax.Array:
-    """x (B, H, W, C) -> (B, H', W', size * size * C): side by side what a valid kernel sees at each output pixel."""
+def im2col(x: jax.Array, size: int, stride: int) -> jax.Array:
+    """Return the window of a valid kernel at each output pixel: x (B, H, W, C) -> (B, H', W', size * size * C)."""
     rows, width = ((extent - size) // stride * stride + 1 for extent in x.shape[1:3])
     offsets = itertools.product(range(size), range(size))
     return jnp.concatenate([x[:, i : i + rows : stride, j : j + width : stride] for i, j in offsets], axis=-1)
 
 
 def by_flipping(gradient: jax.Array, kernel: jax.Array, border: Border) -> jax.Array:
-    """Input gradient at stride 1: the output gradient (B, H', W', D), convolved with the flipped, transposed kernel.
+    """Return the input gradient at stride 1: the output gradient (B, H', W', D), convolved with the flipped, transposed
+    kernel.
 
-    Without the barrier XLA folds the flip into the convolution, and oneDNN does not take that one.
+    Without the barrier XLA folds the flip into the convolution, which oneDNN does not support.
     """
     flipped = jax.lax.optimization_barrier(kernel[::-1, ::-1].swapaxes(2, 3))
     before, after = (kernel.shape[0] - 1 - zeros for zeros in border)
@@ -157,8 +158,8 @@ def batch(arrays: Any, axes: Any, *, stride: int, border: Border, plan: Plan) ->
     return jax.vmap(lambda x, kernel: by_xla(x, kernel, stride, border), axes)(*arrays), 0
 
 
-# A primitive that is linear in each argument, with transposes of its own: so both modes of differentiation, vmap and
-# higher derivatives work, as custom_vjp and custom_jvp would not let them all.
+# A primitive that is linear in each argument and has transposes of its own: unlike custom_vjp and custom_jvp it
+# supports both modes of differentiation, vmap and higher derivatives.
 convolution = Primitive("convolution")
 convolution.def_impl(jax.jit(output, static_argnames=("stride", "border", "plan")))
 convolution.def_abstract_eval(abstract_output)

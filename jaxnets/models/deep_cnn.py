@@ -1,4 +1,4 @@
-"""A deep plain network of valid 3 x 3 convolutions: after M3 of An et al., arXiv 2008.10400, 2020."""
+"""DeepCNN, a deep plain network of valid 3 x 3 convolutions: after M3 of An et al., arXiv 2008.10400, 2020."""
 
 from typing import Any
 
@@ -10,16 +10,18 @@ from jaxnets.models.blocks import ConvNorm, head
 
 
 class DeepCNN(nnx.Module):
-    """Valid 3 x 3 convolutions one after the other, `growth` channels more each, and no pooling until the end.
+    """Valid 3 x 3 convolutions in sequence, each with `growth` more channels than the one before, without pooling.
 
-    The paper flattens the last 8 x 8 map into its dense layer; a mean keeps the network open to any image size.
+    images (B, H, W, in_channels) float in [0, 1] -> logits (B, num_classes) float32, for H and W of at least 1; maps
+    smaller than 4 x 4 are padded (see `Conv`). The means of the last map are the features, num_features = width +
+    growth * (depth - 1); the paper flattens it instead, which fixes the image size.
 
     Args:
         width: channels of the first convolution.
-        growth: channels that each further convolution adds; half of `width` unless given, as in the paper.
-        depth: convolutions.
-        stem_stride: stride of the first convolution; 2 leaves a quarter of the work, and room for six convolutions.
-        dtype, axis_name: see ResNet.
+        growth: channels that each further convolution adds; half of `width` by default, as in the paper.
+        depth: number of convolutions; each shrinks the map by two pixels, so 28 x 28 images allow 13 without padding.
+        stem_stride: stride of the first convolution; 2 needs a quarter of the work and allows six convolutions.
+        in_channels, num_classes, dtype, param_dtype, axis_name, rngs: see ResNet.
     """
 
     def __init__(
@@ -48,16 +50,16 @@ class DeepCNN(nnx.Module):
         self.head = head(self.num_features, num_classes, param_dtype=param_dtype, rngs=rngs)
 
     def features(self, images: jax.Array) -> jax.Array:
-        """images (B, H, W, C) -> (B, num_features)."""
+        """Return the features of images (B, H, W, C), (B, num_features)."""
         x = images
         for layer in self.layers:
             x = layer(x)
         return x.mean(axis=(1, 2))
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        """images (B, H, W, C) float in [0, 1] -> logits (B, K) float32."""
+        """Return the logits of images (B, H, W, C) float in [0, 1], (B, K) float32."""
         return self.head(self.features(images))
 
     def reset_head(self, num_classes: int, *, rngs: nnx.Rngs | None = None) -> None:
-        """A fresh head for `num_classes` classes; the features stay as they are."""
+        """Replace the head by a new one for `num_classes` classes, as for transfer learning."""
         self.head = head(self.num_features, num_classes, rngs=rngs or nnx.Rngs(0))

@@ -1,4 +1,4 @@
-"""The one door between NNX objects and plain arrays: behind it everything is dictionaries of arrays."""
+"""Conversion between NNX modules and plain arrays: the rest of the library sees only dictionaries of arrays."""
 
 from typing import Any
 
@@ -6,16 +6,17 @@ import jax
 from flax import nnx
 
 Arrays = dict[str, Any]
+"""Nested dictionaries of arrays."""
 
 
 def split(model: nnx.Module) -> tuple[nnx.GraphDef, Arrays, Arrays]:
-    """model -> graphdef (static), params, stats (of batch norm): nested dictionaries of arrays."""
+    """Return a model's graphdef (static), parameters, and batch-norm statistics."""
     graphdef, params, stats = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]
     return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
 
 def merge(graphdef: nnx.GraphDef, params: Arrays, stats: Arrays) -> nnx.Module:
-    """The inverse of `split`: a model in evaluation mode."""
+    """Return the model that `split` divided, in evaluation mode."""
     model = nnx.merge(graphdef, params, stats)
     model.eval()
     return model
@@ -24,7 +25,10 @@ def merge(graphdef: nnx.GraphDef, params: Arrays, stats: Arrays) -> nnx.Module:
 def apply(
     graphdef: nnx.GraphDef, params: Arrays, stats: Arrays, images: jax.Array, *, train: bool
 ) -> tuple[jax.Array, Arrays]:
-    """images (B, H, W, C) -> logits (B, K), stats. Evaluation returns the stats it was given."""
+    """Run a model: images (B, H, W, C) float in [0, 1] -> logits (B, K) float32, statistics.
+
+    In training mode batch norm uses the batch's moments, and the returned statistics are updated by them.
+    """
     model = merge(graphdef, params, stats)
     if not train:
         return model(images), stats
@@ -34,5 +38,5 @@ def apply(
 
 
 def count(params: Arrays) -> int:
-    """How many numbers a tree of parameters holds."""
+    """Return the number of parameters in a tree."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,4 +1,4 @@
-"""Parallel branches of several kernel sizes: Szegedy et al., "Going Deeper with Convolutions", 2015."""
+"""Inception, parallel branches of several kernel sizes: Szegedy et al., "Going Deeper with Convolutions", 2015."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,11 +12,11 @@ from jaxnets.models.blocks import ConvNorm, head, max_pool
 
 
 class InceptionModule(nnx.Module):
-    """1 x 1, 3 x 3, 5 x 5 and pooled branches, side by side in the channels (fig. 2b): (B, H, W, C) -> (B, H, W, D).
+    """1 x 1, 3 x 3, 5 x 5 and pooled branches, concatenated (fig. 2b): (B, H, W, C) -> (B, H, W, D).
 
-    Half of the D channels come from the 3 x 3 branch, a quarter from the 1 x 1, an eighth from each of the others:
-    about the shares of module 3a in table 1. Reductions before the large kernels have the paper's ratios too, 3/4
-    and 1/2.
+    D is a multiple of 8. Half of its channels come from the 3 x 3 branch, a quarter from the 1 x 1 branch, an eighth
+    from each of the others, about as in module 3a of table 1. The reductions have 3/4 as many channels as the 3 x 3
+    convolution and as many as the 5 x 5 one.
     """
 
     def __init__(self, in_channels: int, channels: int, *, rngs: nnx.Rngs, **common):
@@ -40,11 +40,14 @@ class InceptionModule(nnx.Module):
 class Inception(nnx.Module):
     """A 3 x 3 stem, then two stages of inception modules, each entered by a strided 3 x 3 convolution.
 
+    images (B, H, W, in_channels) float in [0, 1] -> logits (B, num_classes) float32, for H and W of at least 1. The
+    last map is 4 * stem_stride times smaller than the images; its means are the features, num_features = 4 * width.
+
     Args:
-        width: channels of the stem; the stages have 2 and 4 times as many. A multiple of 8.
-        depth: modules a stage.
-        stem_stride: 1 keeps the full resolution in the stem, 2 halves it at the input: a quarter of the work.
-        dtype, axis_name: see ResNet.
+        width: channels of the stem, a multiple of 8; the stages have 2 and 4 times as many.
+        depth: modules per stage.
+        stem_stride: 1 keeps the full resolution in the stem; 2 halves it, for a quarter of the work.
+        in_channels, num_classes, dtype, param_dtype, axis_name, rngs: see ResNet.
     """
 
     def __init__(
@@ -70,16 +73,16 @@ class Inception(nnx.Module):
         self.head = head(self.num_features, num_classes, param_dtype=param_dtype, rngs=rngs)
 
     def features(self, images: jax.Array) -> jax.Array:
-        """images (B, H, W, C) -> (B, num_features)."""
+        """Return the features of images (B, H, W, C), (B, num_features)."""
         x = images
         for layer in self.layers:
             x = layer(x)
         return x.mean(axis=(1, 2))
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        """images (B, H, W, C) float in [0, 1] -> logits (B, K) float32."""
+        """Return the logits of images (B, H, W, C) float in [0, 1], (B, K) float32."""
         return self.head(self.features(images))
 
     def reset_head(self, num_classes: int, *, rngs: nnx.Rngs | None = None) -> None:
-        """A fresh head for `num_classes` classes; the features stay as they are."""
+        """Replace the head by a new one for `num_classes` classes, as for transfer learning."""
         self.head = head(self.num_features, num_classes, rngs=rngs or nnx.Rngs(0))

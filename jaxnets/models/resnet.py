@@ -1,4 +1,4 @@
-"""Residual networks with pre-activation: He et al., "Identity Mappings in Deep Residual Networks", 2016."""
+"""ResNet with pre-activation: He et al., "Identity Mappings in Deep Residual Networks", 2016."""
 
 from typing import Any
 
@@ -6,11 +6,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxnets.models.blocks import Conv, batch_norm, head
+from jaxnets.models.blocks import Conv, batch_norm, head, relu
 
 
 class ResidualBlock(nnx.Module):
-    """Norm, ReLU, convolution, twice; the shortcut stays an identity where shapes allow it (fig. 1b, fig. 4e)."""
+    """Twice norm, ReLU and convolution; the shortcut is the identity if shapes allow it (fig. 1b, fig. 4e).
+
+    (B, H, W, in_channels) -> (B, ceil(H / stride), ceil(W / stride), channels).
+    """
 
     def __init__(
         self,
@@ -30,21 +33,28 @@ class ResidualBlock(nnx.Module):
         self.shortcut = None if same else Conv(in_channels, channels, 1, stride=stride, rngs=rngs, **dtypes)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = nnx.relu(self.norm1(x))
+        y = relu(self.norm1(x))
         shortcut = x if self.shortcut is None else self.shortcut(y)
         y = self.conv1(y)
-        return shortcut + self.conv2(nnx.relu(self.norm2(y)))
+        return shortcut + self.conv2(relu(self.norm2(y)))
 
 
 class ResNet(nnx.Module):
     """Three stages of residual blocks, each at half the resolution and twice the channels of the one before.
 
+    images (B, H, W, in_channels) float in [0, 1] -> logits (B, num_classes) float32, for H and W of at least 1. The
+    last map is 4 * stem_stride times smaller than the images; its means are the features, num_features = 4 * width.
+
     Args:
         width: channels of the first stage; 64 suits a GPU, 16 a laptop.
-        depth: blocks a stage.
-        stem_stride: 1 keeps the full resolution in the first stage, 2 halves it at the input: a quarter of the work.
-        dtype: of the computation; None follows the images and parameters.
-        axis_name: the mapped axis over which batch norm averages its moments, if there is one.
+        depth: blocks per stage.
+        stem_stride: 1 keeps the full resolution in the first stage; 2 halves it, for a quarter of the work.
+        in_channels: channels of the images.
+        num_classes: number of classes.
+        dtype: dtype of the computation; None follows the images and parameters.
+        param_dtype: dtype of the parameters.
+        axis_name: mapped axis over which batch norm averages its moments, if there is one.
+        rngs: source of the initial weights.
     """
 
     def __init__(
@@ -65,8 +75,8 @@ class ResNet(nnx.Module):
         self.stem = Conv(in_channels, width, stride=stem_stride, rngs=rngs, **dtypes)
         blocks, channels = [], width
         for stage in range(3):
-            for place in range(depth):
-                stride = 2 if stage > 0 and place == 0 else 1
+            for block in range(depth):
+                stride = 2 if stage > 0 and block == 0 else 1
                 blocks.append(ResidualBlock(channels, width * 2**stage, stride=stride, **common))
                 channels = width * 2**stage
         self.blocks = nnx.List(blocks)
@@ -75,16 +85,16 @@ class ResNet(nnx.Module):
         self.head = head(channels, num_classes, param_dtype=param_dtype, rngs=rngs)
 
     def features(self, images: jax.Array) -> jax.Array:
-        """images (B, H, W, C) -> (B, num_features)."""
+        """Return the features of images (B, H, W, C), (B, num_features)."""
         x = self.stem(images)
         for block in self.blocks:
             x = block(x)
-        return nnx.relu(self.norm(x)).mean(axis=(1, 2))
+        return relu(self.norm(x)).mean(axis=(1, 2))
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        """images (B, H, W, C) float in [0, 1] -> logits (B, K) float32."""
+        """Return the logits of images (B, H, W, C) float in [0, 1], (B, K) float32."""
         return self.head(self.features(images))
 
     def reset_head(self, num_classes: int, *, rngs: nnx.Rngs | None = None) -> None:
-        """A fresh head for `num_classes` classes; the features stay as they are."""
+        """Replace the head by a new one for `num_classes` classes, as for transfer learning."""
         self.head = head(self.num_features, num_classes, rngs=rngs or nnx.Rngs(0))

@@ -1,4 +1,4 @@
-"""Residual networks that weigh their channels: Hu et al., "Squeeze-and-Excitation Networks", 2018."""
+"""SENet: Hu et al., "Squeeze-and-Excitation Networks", 2018."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxnets.models.blocks import ConvNorm, head
+from jaxnets.models.blocks import ConvNorm, head, relu
 
 
 class SqueezeExcite(nnx.Module):
-    """Each channel times a weight in (0, 1) that the mean of all channels decides (section 3): (B, H, W, C) -> the
-    same."""
+    """Multiply each channel by a weight in (0, 1) that depends on the means of all channels (section 3).
+
+    (B, H, W, C) -> (B, H, W, C). The hidden layer has C / reduction units, at least 4.
+    """
 
     def __init__(
         self, channels: int, *, reduction: int = 4, dtype: Any = None, param_dtype: Any = jnp.float32, rngs: nnx.Rngs
@@ -23,13 +25,15 @@ class SqueezeExcite(nnx.Module):
         self.excite = nnx.Linear(hidden, channels, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        weight = nnx.sigmoid(self.excite(nnx.relu(self.squeeze(x.mean(axis=(1, 2))))))
+        weight = nnx.sigmoid(self.excite(relu(self.squeeze(x.mean(axis=(1, 2))))))
         return x * weight[:, None, None]
 
 
 class SEBlock(nnx.Module):
-    """Two convolutions with batch norm, squeeze-and-excitation, then the shortcut and ReLU (fig. 3, the basic
-    block)."""
+    """Two convolutions with batch norm, squeeze-and-excitation, then the shortcut and ReLU (fig. 3, the basic block).
+
+    (B, H, W, in_channels) -> (B, ceil(H / stride), ceil(W / stride), channels).
+    """
 
     def __init__(
         self,
@@ -50,17 +54,20 @@ class SEBlock(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         shortcut = x if self.shortcut is None else self.shortcut(x)
-        return nnx.relu(shortcut + self.scale(self.conv2(self.conv1(x))))
+        return relu(shortcut + self.scale(self.conv2(self.conv1(x))))
 
 
 class SENet(nnx.Module):
     """Three stages of squeeze-and-excitation blocks, each at half the resolution and twice the channels.
 
+    images (B, H, W, in_channels) float in [0, 1] -> logits (B, num_classes) float32, for H and W of at least 1. The
+    last map is 4 * stem_stride times smaller than the images; its means are the features, num_features = 4 * width.
+
     Args:
         width: channels of the first stage; 64 suits a GPU, 16 a laptop.
-        depth: blocks a stage.
-        stem_stride: 1 keeps the full resolution in the first stage, 2 halves it at the input: a quarter of the work.
-        dtype, axis_name: see ResNet.
+        depth: blocks per stage.
+        stem_stride: 1 keeps the full resolution in the first stage; 2 halves it, for a quarter of the work.
+        in_channels, num_classes, dtype, param_dtype, axis_name, rngs: see ResNet.
     """
 
     def __init__(
@@ -80,8 +87,8 @@ class SENet(nnx.Module):
         self.stem = ConvNorm(in_channels, width, stride=stem_stride, **common)
         blocks, channels = [], width
         for stage in range(3):
-            for place in range(depth):
-                stride = 2 if stage > 0 and place == 0 else 1
+            for block in range(depth):
+                stride = 2 if stage > 0 and block == 0 else 1
                 blocks.append(SEBlock(channels, width * 2**stage, stride=stride, **common))
                 channels = width * 2**stage
         self.blocks = nnx.List(blocks)
@@ -89,16 +96,16 @@ class SENet(nnx.Module):
         self.head = head(channels, num_classes, param_dtype=param_dtype, rngs=rngs)
 
     def features(self, images: jax.Array) -> jax.Array:
-        """images (B, H, W, C) -> (B, num_features)."""
+        """Return the features of images (B, H, W, C), (B, num_features)."""
         x = self.stem(images)
         for block in self.blocks:
             x = block(x)
         return x.mean(axis=(1, 2))
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        """images (B, H, W, C) float in [0, 1] -> logits (B, K) float32."""
+        """Return the logits of images (B, H, W, C) float in [0, 1], (B, K) float32."""
         return self.head(self.features(images))
 
     def reset_head(self, num_classes: int, *, rngs: nnx.Rngs | None = None) -> None:
-        """A fresh head for `num_classes` classes; the features stay as they are."""
+        """Replace the head by a new one for `num_classes` classes, as for transfer learning."""
         self.head = head(self.num_features, num_classes, rngs=rngs or nnx.Rngs(0))

@@ -1,4 +1,4 @@
-"""Few layers, many channels, large kernels: after M5 of An et al., arXiv 2008.10400, 2020, and the case for width of
+"""WideCNN: few layers, many channels, large kernels, after M5 of An et al., arXiv 2008.10400, 2020; on width see
 Zagoruyko and Komodakis, "Wide Residual Networks", 2016."""
 
 from typing import Any
@@ -11,13 +11,16 @@ from jaxnets.models.blocks import ConvNorm, head
 
 
 class WideCNN(nnx.Module):
-    """Valid 5 x 5 convolutions, `width` channels more each, and no pooling until the end.
+    """Valid 5 x 5 convolutions in sequence, each with `width` more channels than the one before, without pooling.
+
+    images (B, H, W, in_channels) float in [0, 1] -> logits (B, num_classes) float32, for H and W of at least 1; maps
+    smaller than 6 x 6 are padded (see `Conv`). Its last map's means are the features, num_features = width * depth.
 
     Args:
-        width: channels of the first convolution, and those that each further one adds.
-        depth: convolutions.
-        stem_stride: stride of the first convolution; 2 leaves a quarter of the work, and room for three convolutions.
-        dtype, axis_name: see ResNet.
+        width: channels of the first convolution, and the number that each further one adds.
+        depth: number of convolutions; each shrinks the map by four pixels, so 28 x 28 images allow six without padding.
+        stem_stride: stride of the first convolution; 2 needs a quarter of the work and allows three convolutions.
+        in_channels, num_classes, dtype, param_dtype, axis_name, rngs: see ResNet.
     """
 
     def __init__(
@@ -42,16 +45,16 @@ class WideCNN(nnx.Module):
         self.head = head(self.num_features, num_classes, param_dtype=param_dtype, rngs=rngs)
 
     def features(self, images: jax.Array) -> jax.Array:
-        """images (B, H, W, C) -> (B, num_features)."""
+        """Return the features of images (B, H, W, C), (B, num_features)."""
         x = self.stem(images)
         for layer in self.layers:
             x = layer(x)
         return x.mean(axis=(1, 2))
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        """images (B, H, W, C) float in [0, 1] -> logits (B, K) float32."""
+        """Return the logits of images (B, H, W, C) float in [0, 1], (B, K) float32."""
         return self.head(self.features(images))
 
     def reset_head(self, num_classes: int, *, rngs: nnx.Rngs | None = None) -> None:
-        """A fresh head for `num_classes` classes; the features stay as they are."""
+        """Replace the head by a new one for `num_classes` classes, as for transfer learning."""
         self.head = head(self.num_features, num_classes, rngs=rngs or nnx.Rngs(0))

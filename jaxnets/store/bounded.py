@@ -1,4 +1,4 @@
-"""Bytes from elsewhere: regular files only, and nothing inflated beyond what was asked for."""
+"""Bounded reading of untrusted files: regular files only, and decompression up to a limit."""
 
 import io
 import stat
@@ -12,17 +12,22 @@ from typing import BinaryIO
 
 from jaxnets.errors import InputError
 
-LIMIT = 700_000_000
-"""Maximum bytes of all arrays of a data set, unpacked: EMNIST ByClass has 640 MB. A small file may unpack to any size,
-and is refused within 1 GB of memory."""
-PIECE = 1 << 12  # unpacks to at most 4 MB
+MAX_ARRAY_BYTES = 700_000_000
+"""Maximum size of all arrays of a data set; EMNIST ByClass has 640 MB. A file that decompresses to more is rejected
+within 1 GB of memory."""
+CHUNK_BYTES = 1 << 12
+"""Compressed bytes per call of zlib, which decompress to at most 4 MB."""
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-GZIP_ROOM = 1 << 16  # incompressible bytes grow by so much, at the sizes met here
-ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OSError)
+GZIP_OVERHEAD_BYTES = 1 << 16
+"""Upper bound of what gzip adds to incompressible content of the sizes read here."""
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OverflowError, OSError)
 
 
 def open_file(path: Path) -> BinaryIO:
-    """`path` opened for reading bytes. A pipe is refused before it is opened: opening could wait for ever."""
+    """Open a regular file for reading bytes. Raises InputError for anything else.
+
+    The check comes before the opening, as opening a pipe could wait indefinitely.
+    """
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -35,8 +40,10 @@ def open_file(path: Path) -> BinaryIO:
 
 
 def read_bytes(path: Path, *, limit: int) -> bytes:
-    """The content of a regular file of at most `limit` bytes; InputError for anything else. Its size is not asked for:
-    what the kernel makes up has none, and a file may grow."""
+    """Return the content of a regular file. Raises InputError for anything else and for more than `limit` bytes.
+
+    The reported size is not trusted: files in /proc have none, and a file may grow.
+    """
     with open_file(path) as file:
         try:
             content = file.read(limit + 1)
@@ -48,52 +55,63 @@ def read_bytes(path: Path, *, limit: int) -> bytes:
 
 
 def unreadable(path: Path, error: OSError) -> InputError:
+    """Return the InputError for a file that the operating system cannot read."""
     return InputError(path, f"cannot be read ({error.strerror})", "check the name and the permissions")
 
 
-def inflate(content: bytes, *, limit: int, place: object, fix: str) -> bytes:
-    """`content` itself, or what it holds if it is gzip, told by its first bytes and not by the file's name.
+def decompress_gzip(content: bytes, *, limit: int, location: object, fix: str) -> bytes:
+    """Return the decompressed content of gzip bytes, or `content` itself if its first bytes are not gzip's.
 
-    At most `limit` + 1 bytes are inflated. InputError if there are more than `limit`, if the end is missing, if the
-    check sum fails or if anything follows the gzip stream.
+    At most `limit` + 1 bytes are decompressed. Raises InputError, with `location` and `fix`, if there are more, if the
+    stream is truncated, if its checksum differs, or if bytes follow it.
     """
     if not content.startswith(b"\x1f\x8b"):
         return content
-    stream, rest, inflated = zlib.decompressobj(wbits=31), memoryview(content), io.BytesIO()
+    stream, rest, output = zlib.decompressobj(wbits=31), memoryview(content), io.BytesIO()
     try:
-        while rest and not stream.eof:  # in pieces, as zlib holds its output twice when it joins it
-            inflated.write(stream.decompress(rest[:PIECE], limit + 1 - inflated.tell()))
-            rest = rest[PIECE:]
-            if inflated.tell() > limit:
-                raise InputError(place, f"inflates to more than {limit:,} bytes", fix)
+        while rest and not stream.eof:  # in chunks, as zlib holds its output twice when joining it
+            output.write(stream.decompress(rest[:CHUNK_BYTES], limit + 1 - output.tell()))
+            rest = rest[CHUNK_BYTES:]
+            if output.tell() > limit:
+                raise InputError(location, f"decompresses to more than {limit:,} bytes", fix)
     except zlib.error as error:
-        raise InputError(place, "is a damaged gzip file", fix) from error
+        raise InputError(location, "is a damaged gzip file", fix) from error
     if not stream.eof:
-        raise InputError(place, "is a gzip file cut short", fix)
+        raise InputError(location, "is a truncated gzip file", fix)
     if stream.unused_data or rest:
-        raise InputError(place, "has bytes after the end of the gzip stream", fix)
-    return inflated.getvalue()
+        raise InputError(location, "has bytes after the end of the gzip stream", fix)
+    return output.getvalue()
 
 
 @contextmanager
-def open_zip(file: BinaryIO, place: object) -> Iterator[zipfile.ZipFile]:
-    """The archive in `file`; whatever goes wrong with it inside the block becomes one InputError."""
+def open_zip(file: BinaryIO, location: object) -> Iterator[zipfile.ZipFile]:
+    """Yield the archive in `file`. Every error of a damaged archive inside the block becomes an InputError."""
     try:
         with zipfile.ZipFile(file) as archive:
             yield archive
     except InputError:
         raise
-    except ZIP_FAULTS as error:
-        raise InputError(place, "is a damaged zip archive, or none at all", "download or save it again") from error
+    except ZIP_ERRORS as error:
+        raise InputError(location, "is not a zip archive, or is damaged", "download or save it again") from error
 
 
-def read_member(archive: zipfile.ZipFile, name: str, *, limit: int, place: object) -> bytes:
-    """The member `name`, in memory, of at most `limit` bytes; call it inside `open_zip`."""
+def read_member(archive: zipfile.ZipFile, name: str, *, limit: int, location: object) -> bytes:
+    """Return the content of the member `name`; call it inside `open_zip`.
+
+    Raises InputError if there is no such member, if it has more than `limit` bytes, or if it is compressed otherwise
+    than with deflate.
+    """
+    fix = "use the archive as downloaded"
     if name not in archive.namelist():
-        raise InputError(place, f"does not hold {name}", "use the archive as downloaded")
+        raise InputError(location, f"has no member {name}", fix)
     member = archive.getinfo(name)
     if member.file_size > limit:
-        raise InputError(f"{place}/{name}", f"is larger than {limit:,} bytes", "use the archive as downloaded")
-    if member.compress_type not in COMPRESSIONS:  # bz2 and lzma have errors of their own
-        raise InputError(f"{place}/{name}", "is compressed in an unknown way", "use the archive as downloaded")
+        raise InputError(f"{location}/{name}", f"is larger than {limit:,} bytes", fix)
+    check_compression(member, f"{location}/{name}", fix)
     return archive.read(member)
+
+
+def check_compression(member: zipfile.ZipInfo, location: object, fix: str) -> None:
+    """Raise InputError for a compression other than deflate: bz2 and lzma raise errors of their own."""
+    if member.compress_type not in COMPRESSIONS:
+        raise InputError(location, "has an unsupported compression method", fix)

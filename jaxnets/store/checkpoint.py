@@ -1,4 +1,4 @@
-"""Training states on disk: orbax writes a step, it is read back and sealed, and only then is it there."""
+"""Checkpoints: Orbax writes a step, it is read back, its manifest is written, then it is renamed into place."""
 
 import logging
 import os
@@ -15,126 +15,153 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxnets.devices import choose_devices
-from jaxnets.errors import DivergedError, InputError, brief
-from jaxnets.store.atomic import discard, remove_temporary, writing
-from jaxnets.store.manifest import check, sealed_folder
+from jaxnets.errors import DivergedError, InputError, short_message
+from jaxnets.store.atomic import discard, os_errors_as_input_errors, remove_temporary
+from jaxnets.store.manifest import check_manifest, committed_folder
 from jaxnets.store.weights import flatten_named
 
-logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs every file, and logs each error that it raises
+logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs every file, and logs each error that it raises
 
-KEEP = 2
-"""Steps that stay: if the newest is damaged later, training goes on from the one before."""
+KEEP_STEPS = 2
+"""Number of steps kept: if the newest is damaged later, training resumes from the one before."""
 
 
 class Saved(NamedTuple):
-    """Trees of NumPy arrays by name, and the JSON that was saved with them."""
+    """A restored step."""
 
     items: dict[str, Any]
-    facts: dict[str, Any]
+    """Trees of NumPy arrays by name."""
+    metadata: dict[str, Any]
+    """The JSON that was saved with them."""
 
 
-def save(folder: Path, step: int, items: dict[str, Any], facts: dict[str, Any], *, keep: int = KEEP) -> None:
-    """Makes folder/STEP of the trees of arrays `items` and of `facts`, complete and on the disk. Keeps this step and
-    the `keep` - 1 before it, and removes all others: later ones are of a training that was abandoned.
+def save(folder: Path, step: int, items: dict[str, Any], metadata: dict[str, Any], *, keep: int = KEEP_STEPS) -> None:
+    """Write folder/STEP, complete and on the disk, and remove old steps.
 
-    Raises DivergedError, and writes nothing, if a value is not finite; InputError if the disk does not take it: the
-    steps before are kept.
+    This step and the `keep` - 1 before it are kept; later ones belong to a run that was abandoned and are removed.
+
+    Args:
+        folder: holds one folder per step.
+        step: number of training steps done.
+        items: trees of arrays by name.
+        metadata: JSON that is saved with them.
+        keep: number of steps kept.
+
+    Raises:
+        DivergedError: a value is not finite; nothing is written.
+        InputError: the step cannot be written; the steps before are kept.
     """
     items = jax.tree.map(np.asarray, items)
     for name, leaf in flatten_named(items).items():
         if not np.isfinite(leaf).all():
             raise DivergedError(f"{name} is not finite at step {step}: it is not saved")
-    with writing(folder):
+    with os_errors_as_input_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         remove_temporary(folder)
         check_free_space(folder, items, times=1)
-        with sealed_folder(folder / str(step), {**facts, "leaves": describe(items)}) as draft:
-            write(draft, items)
-            if not same(read(draft, items), items):
-                raise OSError(0, "what was written reads otherwise")
-        found = steps(folder)
-        kept = [other for other in found if other <= step][-keep:]
-        for other in sorted(set(found) - set(kept)):
-            discard(folder / str(other))
+        with committed_folder(folder / str(step), {**metadata, "leaves": array_specs(items)}) as temporary:
+            write(temporary, items)
+            if not trees_equal(read(temporary, items), items):
+                raise OSError(0, "reading it back gave other values")
+        remove_steps(folder, step, keep)
+
+
+def remove_steps(folder: Path, step: int, keep: int) -> None:
+    """Remove all steps but `step` and the `keep` - 1 before it."""
+    found = saved_steps(folder)
+    kept = [other for other in found if other <= step][-keep:]
+    for other in sorted(set(found) - set(kept)):
+        discard(folder / str(other))
 
 
 def restore(folder: Path, like: dict[str, Any]) -> Saved | None:
-    """Those items of the newest step that `like` (trees of arrays or of shapes) names; None where there is no step.
+    """Return the newest undamaged step, or None if there is no step. Warns once per damaged step.
 
-    A damaged step is passed over with one warning. Raises InputError where none is whole, and where arrays have other
-    names, shapes or types than in `like`.
+    Args:
+        folder: holds one folder per step.
+        like: trees of arrays or shapes; only the items of these names are read.
+
+    Raises:
+        InputError: every step is damaged, or the arrays have other names, shapes or dtypes than in `like`.
     """
-    found = steps(folder)
+    found = saved_steps(folder)
     if found:
-        choose_devices(None)  # a device that is missing is not the fault of what is read
+        choose_devices(None)  # a missing device must not be reported as a damaged step
     for step in reversed(found):
         path = folder / str(step)
         try:
-            facts = check(path)
+            metadata = check_manifest(path)
         except InputError as error:
             if step == found[0]:
                 raise
-            warnings.warn(f"{error.place}: {error.problem}; step {step} is left out", stacklevel=2)
+            warnings.warn(f"{error.location}: {error.problem}; step {step} is skipped", stacklevel=2)
             continue
-        if not isinstance(leaves := facts.pop("leaves", None), dict):
-            raise InputError(path, "is no step of a training", "name the folder of one")
-        check_same_training(path, leaves, describe(like))
-        try:
-            return Saved(read(path, like), facts)
-        except Exception as error:  # orbax has its own for each part that it does not understand
-            fix = "use the version of orbax that wrote it"
-            raise InputError(path, f"is whole, and cannot be read ({brief(error)})", fix) from error
+        return load(path, like, metadata)
     return None
 
 
-def steps(folder: Path) -> list[int]:
-    """The steps that `folder` holds, rising."""
+def load(path: Path, like: dict[str, Any], metadata: dict[str, Any]) -> Saved:
+    """Return the step at `path`, whose manifest has been checked. Raises InputError if it does not match `like`."""
+    if not isinstance(specs := metadata.pop("leaves", None), dict):
+        raise InputError(path, "is not a training step", "name the folder of one")
+    check_same_training(path, specs, array_specs(like))
+    try:
+        return Saved(read(path, like), metadata)
+    except Exception as error:  # Orbax raises a type of its own for each part that it does not understand
+        fix = "use the version of orbax that wrote it"
+        raise InputError(path, f"is undamaged but cannot be read ({short_message(error)})", fix) from error
+
+
+def saved_steps(folder: Path) -> list[int]:
+    """Return the numbers of the steps in `folder`, ascending."""
     return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdecimal() and not path.is_symlink())
 
 
 def check_free_space(folder: Path, items: Any, *, times: int) -> None:
-    """InputError unless the disk of `folder`, which need not be there yet, has room for the items so many times."""
+    """Raise InputError unless the disk of `folder`, which may not exist yet, can take `items` `times` times."""
     near = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
     needed, free = times * sum(leaf.nbytes for leaf in jax.tree.leaves(items)), shutil.disk_usage(near).free
     if free < needed:
         problem = f"{needed / 2**20:,.1f} MiB are needed, {free / 2**20:,.1f} MiB are free"
-        raise InputError(folder, problem, "make room; the same command goes on from the last saved step")
+        raise InputError(folder, problem, "free some disk space; the same command resumes from the last saved step")
 
 
-def describe(items: dict[str, Any]) -> dict[str, str]:
-    """-> what each array is, such as float32 (3, 3, 1, 16), by its name."""
+def array_specs(items: dict[str, Any]) -> dict[str, str]:
+    """Return dtype and shape of each array by name, such as float32 (3, 3, 1, 16)."""
     return {name: f"{np.dtype(leaf.dtype)} {tuple(leaf.shape)}" for name, leaf in flatten_named(items).items()}
 
 
-def check_same_training(path: Path, saved: dict[str, str], wanted: dict[str, str]) -> None:
-    """InputError, with the first three differences, unless the wanted arrays are there just so, and no others in their
-    trees."""
-    trees = {name.partition("/")[0] for name in wanted}
-    ours = {name: kind for name, kind in saved.items() if name.partition("/")[0] in trees}
-    different = [name for name in sorted(wanted.keys() | ours.keys()) if wanted.get(name) != ours.get(name)]
+def check_same_training(path: Path, saved: dict[str, str], expected: dict[str, str]) -> None:
+    """Raise InputError, with the first three differences, unless the saved trees have exactly the expected arrays."""
+    trees = {name.partition("/")[0] for name in expected}
+    saved = {name: spec for name, spec in saved.items() if name.partition("/")[0] in trees}
+    different = [name for name in sorted(expected.keys() | saved.keys()) if expected.get(name) != saved.get(name)]
     if different:
-        pairs = [f"{name} is {ours.get(name, 'missing')}, not {wanted.get(name, 'there')}" for name in different[:3]]
+        pairs = [f"{name} is {saved.get(name, 'missing')}, expected {expected.get(name, 'none')}" for name in different]
         more = f", and {len(different) - 3} more" if len(different) > 3 else ""
-        raise InputError(path, f"holds another network: {'; '.join(pairs)}{more}", "name the folder of this network")
+        raise InputError(path, f"holds another model: {'; '.join(pairs[:3])}{more}", "name the folder of this model")
 
 
 def write(folder: Path, items: dict[str, Any]) -> None:
-    """An item a folder: where orbax's composite checkpoint fails, its threads go on waiting for minutes."""
-    with one_line(), short_path(folder) as path, open_orbax() as checkpointer:
+    """Write one Orbax checkpoint per item: if a composite one fails, its threads wait for minutes."""
+    with value_errors_as_os_errors(), short_path(folder) as path, open_orbax() as checkpointer:
         for name, tree in items.items():
             checkpointer.save(path / name, args=ocp.args.StandardSave(tree))
 
 
 def read(folder: Path, like: dict[str, Any]) -> dict[str, Any]:
-    shapes = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
-    with one_line(), short_path(folder) as path, open_orbax() as checkpointer:
-        restore = lambda name, tree: checkpointer.restore(path / name, args=ocp.args.StandardRestore(tree))
-        return {name: restore(name, tree) for name, tree in shapes.items()}
+    """Return the items named in `like` as NumPy arrays."""
+    items = {}
+    with value_errors_as_os_errors(), short_path(folder) as path, open_orbax() as checkpointer:
+        for name, tree in like.items():
+            shapes = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), tree)
+            items[name] = checkpointer.restore(path / name, args=ocp.args.StandardRestore(shapes))
+    return items
 
 
 @contextmanager
 def short_path(folder: Path) -> Iterator[Path]:
-    """Yields an absolute path to `folder` without the names of the directories above it.
+    """Yield an absolute path to `folder` without the names of the directories above it.
 
     Orbax and TensorStore misread some names: a backslash separates directories, `[` begins a glob pattern, `gs:` is a
     URL scheme, and a name that is not UTF-8 cannot be passed at all.
@@ -148,18 +175,18 @@ def short_path(folder: Path) -> Iterator[Path]:
 
 
 def open_orbax() -> ocp.Checkpointer:
-    """This process by itself: orbax would wait for the others, who do not write."""
-    mine = jax.process_index()
+    """Return a checkpointer for this process only: Orbax would wait for the others, which do not write."""
+    this = jax.process_index()
     options = ocp.options.MultiprocessingOptions(
-        primary_host=mine, active_processes={mine}, barrier_sync_key_prefix=f"{mine}"
+        primary_host=this, active_processes={this}, barrier_sync_key_prefix=f"{this}"
     )
     handler = ocp.StandardCheckpointHandler(multiprocessing_options=options)
     return ocp.Checkpointer(handler, multiprocessing_options=options)
 
 
 @contextmanager
-def one_line() -> Iterator[None]:
-    """Raises OSError for a ValueError, in which orbax quotes the disk's error among two thousand characters."""
+def value_errors_as_os_errors() -> Iterator[None]:
+    """Raise OSError for a ValueError, in which Orbax quotes the disk's error within two thousand characters."""
     try:
         yield
     except ValueError as error:
@@ -168,7 +195,7 @@ def one_line() -> Iterator[None]:
         raise OSError(number, os.strerror(number) if code else " ".join(str(error).split())[:100]) from error
 
 
-def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two sets of trees hold the same bytes."""
-    equal = jax.tree.map(lambda a, b: a.dtype == b.dtype and a.tobytes() == b.tobytes(), one, other)
+def trees_equal(tree: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Return whether two trees of NumPy arrays are bitwise identical."""
+    equal = jax.tree.map(lambda a, b: a.dtype == b.dtype and a.tobytes() == b.tobytes(), tree, other)
     return all(jax.tree.leaves(equal))

@@ -1,7 +1,8 @@
-"""The environment fingerprint: what the bits of a result depend on besides its settings.
+"""The environment fingerprint: all that the bits of a result depend on besides its configuration.
 
-Versions of the packages that compute, the machine's instruction set, the processors and devices in use, and those
-environment variables that choose kernels, precisions or numbers of threads. JAX is imported late: NumPy does without.
+It has the versions of the numerical packages, the processor's instruction set, the processors and devices in use, and
+the environment variables that choose kernels, precisions or numbers of threads. JAX is imported inside functions, as
+the NumPy-only part works without it.
 """
 
 import hashlib
@@ -21,8 +22,8 @@ from jaxnets.errors import InputError
 if TYPE_CHECKING:
     from jaxnets.devices import Devices
 
-NUMPY = ("numpy", "scipy")
-JAX = ("jax", "jaxlib", "flax", "optax")
+NUMPY_PACKAGES = ("numpy", "scipy")
+JAX_PACKAGES = ("jax", "jaxlib", "flax", "optax")
 NUMPY_VARIABLES = "(NPY|OPENBLAS|GOTO|OMP|MKL|BLIS|VECLIB)_|GLIBC_TUNABLES$"
 JAX_VARIABLES = "(JAX|XLA|ONEDNN|DNNL|CUBLAS|CUBLASLT|CUDNN|NVIDIA_TF32)_|(PJRT_)?NPROC$"
 HARMLESS = "CACHE|PLATFORM|COORDINATOR|DEVICE_IDS|VISIBLE_DEVICES|PYTHON_CLIENT|TRACEBACK|VERBOSE|_LOG(_|GING)"
@@ -30,27 +31,31 @@ HARMLESS = "CACHE|PLATFORM|COORDINATOR|DEVICE_IDS|VISIBLE_DEVICES|PYTHON_CLIENT|
 
 
 def fingerprint(devices: "Devices" = ()) -> dict[str, Any]:
-    """JSON that is equal if a result repeats bitwise: one computed on `devices`, or by NumPy alone if there are none.
+    """Return JSON that is equal for two environments only if results repeat bitwise.
 
-    Several processes call it alike; each of them includes a hash of all of theirs.
+    With several processes, each must call it; each result contains a hash of all of theirs.
+
+    Args:
+        devices: JAX devices that compute the result; none for a result of NumPy alone.
     """
     pattern = f"{NUMPY_VARIABLES}|{JAX_VARIABLES}" if devices else NUMPY_VARIABLES
     found = {
-        **{name: version(name) for name in (NUMPY + JAX if devices else NUMPY)},
+        **{name: version(name) for name in (NUMPY_PACKAGES + JAX_PACKAGES if devices else NUMPY_PACKAGES)},
         "machine": platform.machine(),
         "instructions": instructions(),
         "processors": processors(),
-        **{name: value for name, value in sorted(os.environ.items()) if value and is_named(name, pattern)},
+        **{name: value for name, value in sorted(os.environ.items()) if value and affects_results(name, pattern)},
     }
-    return found | on_devices(devices, found) if devices else found
+    return found | describe_devices(devices, found) if devices else found
 
 
-def is_named(name: str, pattern: str) -> bool:
-    return bool(re.match(pattern, name)) and not re.search(HARMLESS, name)
+def affects_results(variable: str, pattern: str) -> bool:
+    """Return whether an environment variable matches `pattern` and is not known to be harmless."""
+    return bool(re.match(pattern, variable)) and not re.search(HARMLESS, variable)
 
 
-def on_devices(devices: "Devices", host: dict[str, Any]) -> dict[str, Any]:
-    """The devices and processes; of several processes, each with its own `host`, also a hash of all hosts."""
+def describe_devices(devices: "Devices", host: dict[str, Any]) -> dict[str, Any]:
+    """Return the number and kind of devices and processes, and with several processes a hash of all their `host`."""
     import jax
     from jax.experimental import multihost_utils
 
@@ -63,8 +68,7 @@ def on_devices(devices: "Devices", host: dict[str, Any]) -> dict[str, Any]:
 
 
 def instructions() -> str:
-    """A hash of the names of what this processor can do beyond its architecture's least: XLA compiles for all of it,
-    and NumPy and OpenBLAS choose their kernels by it."""
+    """Return a hash of the processor's optional instruction sets: XLA, NumPy and OpenBLAS choose kernels by them."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -74,22 +78,31 @@ def instructions() -> str:
 
 
 def processors() -> int:
-    """That this process may use: XLA divides its sums among them."""
+    """Return the number of CPUs that this process may use: XLA divides its sums among them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def compare(place: Path, made_by: list[dict[str, Any]], now: dict[str, Any], *, identical: bool) -> None:
-    """A warning where one of the fingerprints is another than `now`; InputError if the bits must be `identical`."""
-    changed = next(filter(None, (differences(before, now) for before in made_by)), "")
+def check_same_environment(
+    location: Path, earlier: list[dict[str, Any]], now: dict[str, Any], *, identical: bool
+) -> None:
+    """Warn if an earlier fingerprint differs from `now`.
+
+    Args:
+        location: what was computed, for the message.
+        earlier: fingerprints of the environments in which it was computed so far.
+        now: this environment's fingerprint.
+        identical: raise InputError instead of warning.
+    """
+    changed = next(filter(None, (differences(before, now) for before in earlier)), "")
     if changed and identical:
-        fix = "compute all of it in one environment, or leave out --require-identical"
-        raise InputError(place, f"the bits may differ: {changed}", fix)
+        fix = "compute all of it in one environment, or do not require identical results"
+        raise InputError(location, f"the bits may differ: {changed}", fix)
     if changed:
-        warnings.warn(f"{place}: the bits may differ: {changed}", stacklevel=2)
+        warnings.warn(f"{location}: the bits may differ: {changed}", stacklevel=2)
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """What is not the same, such as `processors 2, was 1`; empty where all is."""
+    """Return what differs between two fingerprints, such as `processors 2, was 1`; empty if nothing does."""
     if not before:
         return "the environment at the start was not recorded"
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]

@@ -1,5 +1,7 @@
-"""A sealed folder: seal.json, written last, holds the SHA-256 of every file in it and says what it was made from. It is
-checked before anything there is used: disks, copies and array formats let changed bits pass without a word."""
+"""Folders with a manifest: seal.json, written last, lists the SHA-256 of every file and what the folder was made from.
+
+Readers check it before they use the folder, as disks, copies and array formats can change bits without any error.
+"""
 
 import hashlib
 import json
@@ -11,134 +13,137 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jaxnets.errors import InputError, brief
-from jaxnets.store.atomic import atomic_file, atomic_folder, move_folder, remove_temporary, writing
+from jaxnets.errors import InputError, short_message
+from jaxnets.store.atomic import atomic_file, atomic_folder, move_folder, os_errors_as_input_errors, remove_temporary
 from jaxnets.store.bounded import unreadable
 
-FILE = "seal.json"
+FILE_NAME = "seal.json"
 VERSION = 1
-PARTS = {"version", "made_from", "files"}
-LIMIT = 1 << 26
-"""Bytes of a seal: that of a state has the history in it, and every step of an epoch that is not finished."""
-FIX = "delete the folder; the command that made it makes it anew"
+MAX_BYTES = 1 << 26
+"""Maximum size of a manifest; a checkpoint's holds the history and every step of an unfinished epoch."""
+REBUILD_HINT = "delete the folder, and create it again with the command that made it, or fetch it again"
 
 
 @contextmanager
-def sealed_folder(path: Path, made_from: Mapping[str, Any]) -> Iterator[Path]:
-    """Yields an empty folder to fill; it becomes `path` when the block ends well: sealed and on the disk. What was
-    there before stays until then. `made_from` is whatever JSON tells what the content follows from."""
-    with atomic_folder(path) as draft:
-        yield draft
-        seal(draft, made_from)
+def committed_folder(path: Path, metadata: Mapping[str, Any]) -> Iterator[Path]:
+    """Yield an empty temporary folder; when the block succeeds, write its manifest and rename it to `path`.
+
+    An older `path` is kept until then. `metadata` is JSON that identifies what the content was made from.
+    """
+    with atomic_folder(path) as temporary:
+        yield temporary
+        write_manifest(temporary, metadata)
 
 
-def seal(folder: Path, made_from: Mapping[str, Any]) -> None:
-    """Seals a folder to which nobody else writes. Temporary files are removed before its files are listed: what is
-    listed must stay."""
-    remove_temporary(folder, "**/.*.tmp")
-    content = {"version": VERSION, "made_from": made_from, "files": hash_files(folder)}
-    with atomic_file(folder / FILE) as draft:
-        draft.write_text(json.dumps(content | {"sha256": checksum_of(content)}, indent=1) + "\n")
+def commit_folder(unfinished: Path, path: Path, metadata: Mapping[str, Any]) -> None:
+    """Write the manifest of the folder `unfinished` and rename it to `path`.
 
-
-def seal_into_place(unfinished: Path, path: Path, made_from: Mapping[str, Any]) -> None:
-    """Seals the folder `unfinished` and renames it to `path`. After a kill or an error `path` is complete, or
-    `unfinished` is still there and can be sealed again."""
-    with writing(path):
-        seal(unfinished, made_from)
+    After a kill or an error either `path` is complete, or `unfinished` still exists and can be committed again.
+    """
+    with os_errors_as_input_errors(path):
+        write_manifest(unfinished, metadata)
         move_folder(unfinished, path)
 
 
-def check(folder: Path) -> dict[str, Any]:
-    """-> what a sealed folder was made from, once every file of it was found as it was written.
+def write_manifest(folder: Path, metadata: Mapping[str, Any]) -> None:
+    """Remove temporary files, then write the manifest of all others. No other process may write to the folder."""
+    remove_temporary(folder, "**/.*.tmp")
+    manifest = {"version": VERSION, "made_from": metadata, "files": hash_files(folder)}
+    with atomic_file(folder / FILE_NAME) as temporary:
+        temporary.write_text(json.dumps(manifest | {"sha256": checksum_of(manifest)}, indent=1) + "\n")
 
-    Raises InputError, which names the first file that is missing, changed or too many, or the seal.
+
+def check_manifest(folder: Path) -> dict[str, Any]:
+    """Return the folder's metadata if every file is as it was when the manifest was written.
+
+    Raises InputError, with the first file that is missing, changed or unexpected, or with the manifest.
     """
     try:
-        seal, found = read_seal(folder), hash_files(folder)
+        manifest, found = read_manifest(folder), hash_files(folder)
     except OSError as error:
         raise unreadable(Path(error.filename or folder), error) from error
-    written = seal["files"]
-    for name in sorted(written.keys() | found.keys()):
-        if name not in written:
-            raise InputError(folder / name, "does not belong there", "remove it")
-        if written[name] != found.get(name):
-            raise InputError(folder / name, "was changed after it was written" if name in found else "is missing", FIX)
-    return seal["made_from"]
+    expected = manifest["files"]
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in expected:
+            raise InputError(folder / name, "is unexpected", "remove it")
+        if expected[name] != found.get(name):
+            problem = "was changed after it was written" if name in found else "is missing"
+            raise InputError(folder / name, problem, REBUILD_HINT)
+    return manifest["made_from"]
 
 
-def is_up_to_date(folder: Path, made_from: Mapping[str, Any]) -> bool:
-    """Whether `folder` is there, whole, and made from just that. A damaged one is spoken of; like one that was made
-    from something else, it stays until `sealed_folder` has another in its place."""
+def is_up_to_date(folder: Path, metadata: Mapping[str, Any]) -> bool:
+    """Return whether `folder` exists, is undamaged and has this metadata. Warns if it is damaged."""
     try:
-        if folder.is_dir() and check(folder) == json.loads(json.dumps(made_from)):
+        if folder.is_dir() and check_manifest(folder) == json.loads(json.dumps(metadata)):
             return True
     except InputError as error:
-        warnings.warn(f"{error.place}: {error.problem}; {folder} is made anew", stacklevel=2)
+        warnings.warn(f"{error.location}: {error.problem}; {folder} is recomputed", stacklevel=2)
     return False
 
 
-def identity(folder: Path) -> str:
-    """What later stages keep of a sealed folder to know it again, its content and its origin."""
+def manifest_hash(folder: Path) -> str:
+    """Return the SHA-256 of a folder's manifest: it identifies content and metadata. Reads no other file."""
     try:
-        return hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
+        return hashlib.sha256((folder / FILE_NAME).read_bytes()).hexdigest()
     except FileNotFoundError as error:
-        raise without_seal(folder) from error
+        raise _missing(folder) from error
     except OSError as error:
-        raise unreadable(folder / FILE, error) from error
+        raise unreadable(folder / FILE_NAME, error) from error
 
 
-def without_seal(folder: Path) -> InputError:
-    if not folder.is_dir():
-        return InputError(folder, "is missing", "run the command that makes it")
-    return InputError(folder, "has no seal, so it is not whole", FIX)
-
-
-def read_seal(folder: Path) -> dict[str, Any]:
-    path = folder / FILE
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return a folder's manifest. Raises InputError if it is missing, damaged or of another version."""
+    path = folder / FILE_NAME
     try:
-        if not is_plain(path) or path.stat().st_size > LIMIT:
-            raise ValueError("it is no file of that kind")
-        seal = json.loads(path.read_bytes())
-        version = seal["version"]
-        if version == VERSION and not (isinstance(seal["files"], dict) and isinstance(seal["made_from"], dict)):
-            raise ValueError("it lists no files")
-        told = seal.pop("sha256", None)  # seals had none once
-        if version == VERSION and (seal.keys() != PARTS or told not in (None, checksum_of(seal))):
+        if not is_regular_file(path) or path.stat().st_size > MAX_BYTES:
+            raise ValueError("it is too large, or no regular file")
+        manifest = json.loads(path.read_bytes())
+        version, checksum = manifest["version"], manifest.pop("sha256", None)
+        if version == VERSION and checksum != checksum_of(manifest):
             raise ValueError("it was changed after it was written")
     except FileNotFoundError as error:
-        raise without_seal(folder) from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(path, f"is damaged ({brief(error)})", FIX) from error
+        raise _missing(folder) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(path, f"is damaged ({short_message(error)})", REBUILD_HINT) from error
     if version != VERSION:
-        raise InputError(path, f"is of version {version!r:.20}, not {VERSION}", "use the jaxnets that wrote it")
-    return seal
+        raise InputError(path, f"has version {version!r:.20}, expected {VERSION}", "use the jaxnets that wrote it")
+    return manifest
 
 
-def checksum_of(seal: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(seal, sort_keys=True).encode()).hexdigest()
+def checksum_of(value: dict[str, Any]) -> str:
+    """Return the SHA-256 of JSON, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """-> the SHA-256 of every file below `folder` but the seal, by its path there.
+    """Return the SHA-256 of every file below `folder` except the manifest, by relative path.
 
-    InputError for what is no plain file: a link could lead anywhere, a pipe would never end.
+    Raises InputError for a link, which could lead anywhere, and for a pipe or a device, which may never end; OSError
+    for what cannot be read.
     """
 
     def fail(error: OSError) -> None:
-        raise error  # os.walk passes over a folder that it cannot list
+        raise error  # os.walk skips a folder that it cannot list
 
     hashes = {}
     for root, folders, files in os.walk(folder, onerror=fail):
         for path in (Path(root, name) for name in folders + files):
-            if path.is_symlink() or not (path.is_dir() or is_plain(path)):
-                raise InputError(path, "is a link or no plain file", FIX)
+            if path.is_symlink() or not (path.is_dir() or is_regular_file(path)):
+                raise InputError(path, "is a link, or no regular file", REBUILD_HINT)
         for path in (Path(root, name) for name in files):
             with path.open("rb") as file:
                 hashes[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    hashes.pop(FILE, None)
+    hashes.pop(FILE_NAME, None)
     return hashes
 
 
-def is_plain(path: Path) -> bool:
+def is_regular_file(path: Path) -> bool:
+    """Return whether `path` itself is a regular file; links are not followed."""
     return stat.S_ISREG(path.lstat().st_mode)
+
+
+def _missing(folder: Path) -> InputError:
+    if not folder.is_dir():
+        return InputError(folder, "is missing", "run the command that makes it")
+    return InputError(folder, f"has no {FILE_NAME}, so it is incomplete", REBUILD_HINT)

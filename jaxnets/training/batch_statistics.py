@@ -1,4 +1,4 @@
-"""Batch-norm statistics of images without augmentation, which blurs what training sees and shifts its statistics."""
+"""Batch-norm statistics of images without augmentation: augmentation blurs the images and shifts their statistics."""
 
 from typing import Any
 
@@ -15,10 +15,11 @@ from jaxnets.models.functional import Arrays, apply
 def reestimate(
     graphdef: nnx.GraphDef, params: Arrays, stats: Arrays, images: np.ndarray, devices: Devices, *, batch_size: int
 ) -> Arrays:
-    """-> `stats` re-estimated: the mean of every batch's moments over images (N, H, W, C) uint8 without augmentation,
-    in their order; a last batch that is not full is left out. The first device computes it, whatever their number.
+    """Return batch-norm statistics recomputed on images (N, H, W, C) uint8: the mean moments of all full batches.
 
-    After airbench and FixRes (Touvron et al. 2019): test images are not augmented either.
+    As test images are not augmented either, this removes a difference between training and test (airbench; FixRes,
+    Touvron et al. 2019). Without batch norm, or with fewer images than a batch, `stats` is returned unchanged. The
+    first device computes it, so the result does not depend on the number of devices.
     """
     if not jax.tree.leaves(stats) or len(images) < batch_size:
         return stats

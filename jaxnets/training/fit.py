@@ -1,46 +1,42 @@
-"""Examples -> a trained run, one epoch after the other, each saved: ended anywhere, it goes on to the same bits."""
+"""Training with checkpoints: the training loop, validation after each epoch, a history, and exact resume."""
 
-import csv
-import io
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxnets.config import to_json
 from jaxnets.devices import Devices, check_same_everywhere, is_primary, local_devices, replicate
-from jaxnets.errors import DivergedError, InputError, brief
+from jaxnets.errors import DivergedError
 from jaxnets.inference.ensemble import accuracy
-from jaxnets.inference.predict import make_predict, require_finite
-from jaxnets.runs import AGAIN, RunConfig
+from jaxnets.inference.predict import Predict, make_predict, require_finite
+from jaxnets.runs import RunConfig
 from jaxnets.store import checkpoint
-from jaxnets.store.atomic import atomic_file, write_json
-from jaxnets.store.bounded import read_bytes
-from jaxnets.store.fingerprint import compare, fingerprint
+from jaxnets.store.atomic import write_json
+from jaxnets.store.fingerprint import fingerprint
 from jaxnets.training.batch_statistics import reestimate
-from jaxnets.training.loop import TrainLoop, make_train_loop
-from jaxnets.training.parallel import Done, Metrics, check_batch
+from jaxnets.training.fit_state import FitState, resume, save
+from jaxnets.training.history import Row, write_history
+from jaxnets.training.loop import TrainLoop
+from jaxnets.training.parallel import Metrics, StepCallback, check_batch
 from jaxnets.training.step import Examples, TrainState
-
-LIMIT = 1 << 24
-"""Bytes of metrics.csv: a row takes a hundred and fifty."""
-Row = dict[str, float]
 
 
 class Progress(NamedTuple):
-    """How far a training is: `finished` of its `epochs`, and `step` of the `steps` of the next one, none right after an
-    epoch was saved; `last` is the row of the last finished epoch."""
+    """How far a training is: `finished` of its `epochs`, and `step` of the `steps` of the current one."""
 
     finished: int
     epochs: int
     step: int
+    """0 if an epoch was just saved."""
     steps: int
     batch_size: int
     images_per_second: float
     last: Row
+    """The row of the last finished epoch, empty before the first one."""
 
 
 class Validation(NamedTuple):
@@ -50,231 +46,173 @@ class Validation(NamedTuple):
     labels: np.ndarray
 
 
-class Point(NamedTuple):
-    """Where a training is: its state, a row of metrics for every finished epoch, of the epoch that is not finished the
-    metrics by step and its seconds so far, and the fingerprints of all that has computed it."""
-
-    state: TrainState
-    history: list[Row]
-    part: dict[str, list[float]]
-    seconds: float
-    made_by: list[dict[str, Any]]
-
-    @property
-    def steps(self) -> int:
-        """Of the epoch that is not finished."""
-        return len(self.part.get("loss", []))
-
-
 def fit(
     folder: Path,
     config: RunConfig,
     examples: Examples,
     valid: Validation,
     devices: Devices,
-    report: Callable[[Progress], None] = lambda progress: None,
-    stopping: Callable[[], bool] = lambda: False,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    should_stop: Callable[[], bool] = lambda: False,
     *,
     identical: bool = False,
 ) -> bool:
-    """Trains the network of `config` on `examples` (NumPy arrays); config.json, metrics.csv, state/ and best/ are left
-    in `folder`: the last state, and the averaged network of the epoch that had most validation rows right, if there are
-    such rows. Several processes call it alike; the first one writes.
+    """Train a model and save it after each epoch; a training that was interrupted resumes where it was saved.
 
-    A folder that holds some steps already is taken up from there, to the same bits where the fingerprint is the same;
-    where it is not, a warning says so, or, if the bits must be `identical`, an InputError. `stopping()` is called after
-    every step and every epoch, until it returns True; then the state is saved as it is, and the training ends.
+    Writes config.json, metrics.csv, state/ and best/ to `folder`. state/ holds the last two checkpoints. best/ holds
+    the EMA parameters of the epoch with the highest validation accuracy, if there are validation images. If several
+    processes train together, all of them call this with the same arguments, and the primary one writes.
+
+    Args:
+        folder: the run's folder. If it holds a saved state, training resumes from it; the result is bitwise identical
+            to that of an uninterrupted training if the environment fingerprint is the same. Otherwise it warns.
+        config: configuration of the model and its training.
+        examples: training examples, as NumPy arrays.
+        valid: validation images.
+        devices: devices of all processes.
+        on_progress: called after every step, or call of several steps, and after every saved epoch.
+        should_stop: called once after every step, or call of several steps. Once it returned True, the state is saved
+            as it is and the training ends.
+        identical: raise InputError instead of warning if the environment fingerprint differs.
 
     Returns:
-        Whether the training came to its end.
+        True if the training is finished, False if it was stopped.
 
     Raises:
-        InputError: before anything compiles, where batch and devices do not fit, `folder` is of another config, or its
-            disk has no room for three states; later, where the disk does not take what is to be saved.
-        DivergedError: the loss, the gradient, a statistic, an answer or what is to be saved is not finite. It says
-            where; earlier steps stay.
+        InputError: batch size and devices do not fit, `folder` has another configuration or lacks free space for three
+            states (all of them before anything is compiled), or a write fails.
+        DivergedError: a loss, gradient, statistic, prediction or value to be saved is not finite; the message names the
+            step. Earlier checkpoints are kept.
     """
-    training, stopping = config.recipe.training, latched(stopping)
+    training = config.recipe.training
     check_batch(training.batch_size, len(examples.images), devices)
-    parts = make_train_loop(config, len(examples.images))
-    point = resume(folder, config, parts.start(config.seed), fingerprint(devices), identical=identical)
-    # Here all wait for all, too: the first must not rename what another one has not looked at yet.
-    check_same_everywhere(folder, {"settings": config.settings(), "progress": [len(point.history), point.steps]})
-    if len(point.history) == training.epochs:
+    loop = TrainLoop(config=config, num_rows=len(examples.images))
+    current = resume(folder, config, loop.init(config.seed), fingerprint(devices), identical=identical)
+    # All processes have read the folder when this returns; only then may the primary one write to it.
+    check_same_everywhere(folder, {"settings": config.settings(), "progress": [len(current.history), current.steps]})
+    if len(current.history) == training.epochs:
         if is_primary():
-            write_history(folder, point.history)  # a kill may have come between the last state and this
+            write_history(folder, current.history)  # a kill may have come between the last state and this
         return True
     if is_primary():
-        checkpoint.check_free_space(folder, point.state, times=checkpoint.KEEP + 1)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "config.json", to_json(config))
-    state, resident = replicate((point.state, examples), devices)
+        create_folder(folder, config, current.state)
+    state, resident = replicate((current.state, examples), devices)
     begin = time.perf_counter()
-    run_epoch = parts.compile(devices, state, resident)
+    run_epoch = loop.compile(devices, state, resident)
     compile_seconds = time.perf_counter() - begin
-    predict = make_predict(parts.graphdef, local_devices(devices))
-
-    while len(point.history) < training.epochs:
-        begin, epoch = time.perf_counter(), len(point.history)
-        done = listener(config, parts, point, report, stopping)
-        state, metrics = run_epoch(state, resident, parts.order(config.seed, epoch)[point.steps :], done)
-        part = {name: [*point.part.get(name, []), *map(float, values)] for name, values in metrics.items()}
-        point = point._replace(state=state, part=part, seconds=point.seconds + time.perf_counter() - begin)
-        with placed(config, parts, point):
-            if point.steps == parts.steps:
-                if epoch + 1 == training.epochs:
-                    state = with_clean_statistics(state, parts, examples, local_devices(devices), training.batch_size)
-                log_probs = predict(state.average["params"], state.average["stats"], valid.images)
-                require_finite(log_probs, "validation rows")
-                row = summarise(config, parts, point, compile_seconds)
-                if len(valid.labels):
-                    row["valid_accuracy"] = accuracy(log_probs, valid.labels)
-                point = Point(state, [*point.history, row], {}, 0.0, point.made_by)
-                compile_seconds = 0.0
-            if is_primary():
-                save(folder, config, point)
-        if stopping():
-            break
-        report(Progress(epoch + 1, training.epochs, 0, parts.steps, training.batch_size, row["images_per_second"], row))
-    return len(point.history) == training.epochs
-
-
-def with_clean_statistics(
-    state: TrainState, parts: TrainLoop, examples: Examples, devices: Devices, batch_size: int
-) -> TrainState:
-    """The state whose averaged network has the batch-norm statistics of images without augmentation."""
-    params, stats = state.average["params"], state.average["stats"]
-    stats = reestimate(parts.graphdef, params, stats, examples.images, devices, batch_size=batch_size)
-    return state._replace(average={"params": params, "stats": stats})
-
-
-def latched(stopping: Callable[[], bool]) -> Callable[[], bool]:
-    """Returns a function that calls `stopping` until it returns True, and from then on returns True itself."""
+    predict = make_predict(loop.graphdef, local_devices(devices))
     stopped = False
-
-    def latch() -> bool:
-        nonlocal stopped
-        stopped = stopped or stopping()
-        return stopped
-
-    return latch
-
-
-def listener(
-    config: RunConfig,
-    parts: TrainLoop,
-    point: Point,
-    report: Callable[[Progress], None],
-    stopping: Callable[[], bool],
-) -> Done:
-    """-> what hears of every step of the epoch that `point` is in: it reports, and ends what diverges or is to stop."""
-    epochs, batch_size = config.recipe.training.epochs, config.recipe.training.batch_size
-    epoch, first, begin = len(point.history), point.steps, time.perf_counter()
-
-    def done(steps: int, metrics: Metrics) -> bool:
-        check_finite(config, parts, epoch, first + steps - len(metrics["loss"]), metrics)
-        speed = steps * batch_size / (time.perf_counter() - begin)
-        report(Progress(epoch, epochs, first + steps, parts.steps, batch_size, speed, (point.history or [{}])[-1]))
-        return stopping()
-
-    return done
+    while len(current.history) < training.epochs and not stopped:
+        begin, epoch = time.perf_counter(), len(current.history)
+        order = loop.order(config.seed, epoch)[current.steps :]
+        on_step = step_callback(loop, current, on_progress, should_stop)
+        state, metrics, stopped = run_epoch(state, resident, order, on_step)
+        current = current.add_steps(state, metrics, time.perf_counter() - begin)
+        with step_context(loop, current):
+            if current.steps == loop.steps_per_epoch:
+                if epoch + 1 == training.epochs:
+                    state = with_clean_statistics(state, loop, examples, local_devices(devices))
+                row = summarise(loop, current, compile_seconds) | validate(predict, state, valid)
+                current, compile_seconds = current.add_epoch(state, row), 0.0
+            if is_primary():
+                save(folder, config, current)
+        if not stopped:
+            on_progress(make_progress(loop, current, 0, current.history[-1]["images_per_second"]))
+    return len(current.history) == training.epochs
 
 
-def check_finite(config: RunConfig, parts: TrainLoop, epoch: int, first: int, metrics: Metrics) -> None:
-    """DivergedError, which says where, if the metrics of the steps of an epoch from `first` on are not finite."""
-    bad = np.flatnonzero(~np.all([np.isfinite(values) for values in metrics.values()], axis=0))
-    if len(bad):
-        values = {name: values[bad[0]] for name, values in metrics.items()}
-        raise DivergedError(describe_step(config, parts, epoch, first + int(bad[0]), values))
+def create_folder(folder: Path, config: RunConfig, state: TrainState) -> None:
+    """Create the run's folder with its config.json. Raises InputError, and writes nothing, without free space."""
+    checkpoint.check_free_space(folder, state, times=checkpoint.KEEP_STEPS + 1)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", to_json(config))
 
 
-@contextmanager
-def placed(config: RunConfig, parts: TrainLoop, point: Point) -> Iterator[None]:
-    """A DivergedError within says after which step, too."""
-    try:
-        yield
-    except DivergedError as error:
-        values = {name: values[-1] for name, values in point.part.items()}
-        place = describe_step(config, parts, len(point.history), point.steps - 1, values)
-        raise DivergedError(f"{place}: {error}") from error
-
-
-def describe_step(config: RunConfig, parts: TrainLoop, epoch: int, step: int, metrics: Row) -> str:
-    """Which step of which network, and what a person wants to know of it who is to mend it."""
-    names = [name for name in ("loss", "gradient_norm", "statistics_norm") if name in metrics]
-    values = "".join(f"{name} {metrics[name]:.4g}, " for name in names)
-    rate, rows = parts.rate(epoch * parts.steps + step), parts.order(config.seed, epoch)[step]
-    return (
-        f"{config.recipe.family}, seed {config.seed}: epoch {epoch + 1}, step {step + 1} of {parts.steps}: {values}"
-        f"learning_rate {float(rate):.4g}, rows {', '.join(map(str, rows[:5]))} ..."
+def make_progress(loop: TrainLoop, current: FitState, step: int, images_per_second: float) -> Progress:
+    return Progress(
+        finished=len(current.history),
+        epochs=loop.training.epochs,
+        step=step,
+        steps=loop.steps_per_epoch,
+        batch_size=loop.training.batch_size,
+        images_per_second=images_per_second,
+        last=current.history[-1] if current.history else {},
     )
 
 
-def summarise(config: RunConfig, parts: TrainLoop, point: Point, compile_seconds: float) -> Row:
-    """The row of metrics.csv of the epoch whose steps `point` has all."""
-    epoch, names = len(point.history) + 1, ("loss", "accuracy", "gradient_norm")
+def step_callback(
+    loop: TrainLoop, current: FitState, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
+) -> StepCallback:
+    """Return the step callback of the epoch that `current` is in.
+
+    It raises DivergedError if a metric is not finite, reports progress, and returns should_stop().
+    """
+    begin = time.perf_counter()
+
+    def on_step(steps: int, metrics: Metrics) -> bool:
+        epoch, step = len(current.history), current.steps + steps
+        check_finite(loop, epoch, step - len(metrics["loss"]), metrics)
+        images_per_second = steps * loop.training.batch_size / (time.perf_counter() - begin)
+        on_progress(make_progress(loop, current, step, images_per_second))
+        return should_stop()
+
+    return on_step
+
+
+def check_finite(loop: TrainLoop, epoch: int, first: int, metrics: Metrics) -> None:
+    """Raise DivergedError if a metric is not finite; `first` is the number of the first of these steps in its epoch."""
+    bad = np.flatnonzero(~np.all([np.isfinite(values) for values in metrics.values()], axis=0))
+    if len(bad):
+        values = {name: values[bad[0]] for name, values in metrics.items()}
+        raise DivergedError(describe_step(loop, epoch, first + int(bad[0]), values))
+
+
+@contextmanager
+def step_context(loop: TrainLoop, current: FitState) -> Iterator[None]:
+    """Prefix the message of a DivergedError with the step that preceded it."""
+    try:
+        yield
+    except DivergedError as error:
+        values = {name: values[-1] for name, values in current.part.items()}
+        step = describe_step(loop, len(current.history), current.steps - 1, values)
+        raise DivergedError(f"{step}: {error}") from error
+
+
+def describe_step(loop: TrainLoop, epoch: int, step: int, metrics: Row) -> str:
+    """Return a line that names a step, its metrics, its learning rate and its first training rows."""
+    names = [name for name in ("loss", "gradient_norm", "statistics_norm") if name in metrics]
+    values = "".join(f"{name} {metrics[name]:.4g}, " for name in names)
+    learning_rate = float(loop.schedule(epoch * loop.steps_per_epoch + step))
+    rows = ", ".join(map(str, loop.order(loop.config.seed, epoch)[step][:5]))
+    return (
+        f"{loop.config.recipe.family}, seed {loop.config.seed}: epoch {epoch + 1}, step {step + 1} of "
+        f"{loop.steps_per_epoch}: {values}learning_rate {learning_rate:.4g}, rows {rows} ..."
+    )
+
+
+def summarise(loop: TrainLoop, current: FitState, compile_seconds: float) -> Row:
+    """Return the metrics.csv row of an epoch of which `current` has all steps: means and times."""
+    epoch, names = len(current.history) + 1, ("loss", "accuracy", "gradient_norm")
     return {
         "epoch": epoch,
-        **{name: float(np.array(point.part[name], np.float32).mean()) for name in names},
-        "learning_rate": float(parts.rate(epoch * parts.steps - 1)),
-        "images_per_second": parts.steps * config.recipe.training.batch_size / point.seconds,
-        "seconds": point.seconds,
+        **{name: float(np.array(current.part[name], np.float32).mean()) for name in names},
+        "learning_rate": float(loop.schedule(epoch * loop.steps_per_epoch - 1)),
+        "images_per_second": loop.steps_per_epoch * loop.training.batch_size / current.seconds,
+        "seconds": current.seconds,
         "compile_seconds": compile_seconds,
     }
 
 
-def save(folder: Path, config: RunConfig, point: Point) -> None:
-    """The best network first: after a kill between the two the epoch is trained again, and writes both."""
-    state, history = point.state, point.history
-    facts: dict[str, Any] = {"config": config.settings(), "fingerprints": point.made_by}
-    facts |= {"history": history, "part": point.part, "seconds": point.seconds}
-    accuracies = [row["valid_accuracy"] for row in history if "valid_accuracy" in row]
-    if not point.part and accuracies and accuracies[-1] > max(accuracies[:-1], default=-1.0):
-        checkpoint.save(folder / "best", int(state.step), {"average": state.average}, facts, keep=1)
-    items = {"average": state.average, "rest": state._replace(average={})}
-    checkpoint.save(folder / "state", int(state.step), items, facts)
-    if not point.part:
-        write_history(folder, history)
+def validate(predict: Predict, state: TrainState, valid: Validation) -> Row:
+    """Return the validation accuracy of the EMA parameters, nothing if there are no validation images. Raises
+    DivergedError if a prediction is not finite."""
+    log_probs = require_finite(predict(state.ema["params"], state.ema["stats"], valid.images), "validation rows")
+    return {"valid_accuracy": accuracy(log_probs, valid.labels)} if len(valid.labels) else {}
 
 
-def resume(
-    folder: Path, config: RunConfig, state: TrainState, now: dict[str, Any], *, identical: bool = False
-) -> Point:
-    """Where the training in `folder` was left, or its start from the given state. InputError if it is another one's;
-    where part of it was made otherwise than `now` a warning, or, if the bits must be `identical`, an InputError."""
-    restored = checkpoint.restore(folder / "state", {"average": state.average, "rest": state._replace(average={})})
-    if restored is None:
-        return Point(state, [], {}, 0.0, [now])
-    facts, ours = restored.facts, config.settings()
-    different = [name for name in ours if facts["config"].get(name) != ours[name]]
-    if different:
-        problem = f"was trained with another {' and '.join(different)}"
-        raise InputError(folder, problem, "train with the same settings as then, or delete the folder to begin again")
-    made_by = facts.get("fingerprints", [{}])  # older states have none
-    if is_primary():
-        compare(folder, made_by, now, identical=identical)
-    state = restored.items["rest"]._replace(average=restored.items["average"])
-    made_by = [*(one for one in made_by if one != now), now]
-    return Point(state, facts["history"], facts["part"], facts["seconds"], made_by)
-
-
-def write_history(folder: Path, history: list[Row]) -> None:
-    with atomic_file(folder / "metrics.csv") as draft, draft.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(history[0]))
-        writer.writeheader()
-        writer.writerows(history)
-
-
-def read_history(folder: Path) -> list[Row]:
-    """The rows of a run's metrics.csv, one an epoch; InputError where it has none or is damaged."""
-    path = folder / "metrics.csv"
-    try:
-        text = io.StringIO(read_bytes(path, limit=LIMIT).decode(), newline="")
-        history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(text)]
-        if not history or not {"seconds", "compile_seconds", "images_per_second"} <= history[0].keys():
-            raise ValueError("it holds no epochs")
-        return history
-    except InputError as error:
-        raise InputError(path, error.problem, AGAIN) from error
-    except (ValueError, TypeError, csv.Error) as error:
-        raise InputError(path, f"cannot be read ({brief(error)})", AGAIN) from error
+def with_clean_statistics(state: TrainState, loop: TrainLoop, examples: Examples, devices: Devices) -> TrainState:
+    """Return the state with the EMA's batch-norm statistics recomputed on images without augmentation."""
+    params, stats = state.ema["params"], state.ema["stats"]
+    batch_size = loop.training.batch_size
+    stats = reestimate(loop.graphdef, params, stats, examples.images, devices, batch_size=batch_size)
+    return state._replace(ema={"params": params, "stats": stats})

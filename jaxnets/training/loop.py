@@ -1,52 +1,79 @@
-"""What the training of one network is put together from: `fit` saves it epoch by epoch, speedruns and ablations keep
-it in memory."""
+"""The training loop of one model, in memory. `fit` adds checkpoints, validation and a history."""
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import optax
 from flax import nnx
 
+from jaxnets.config import Training
 from jaxnets.devices import AXIS, Devices
 from jaxnets.models.functional import split
 from jaxnets.runs import RunConfig, build, init_arrays
 from jaxnets.training.optimizer import learning_rate, make_optimizer
 from jaxnets.training.order import batch_order
-from jaxnets.training.parallel import Epoch, compile_epoch
-from jaxnets.training.step import Examples, TrainState, init_state, make_train_step
+from jaxnets.training.parallel import RunEpoch, compile_epoch
+from jaxnets.training.step import Examples, Step, TrainState, init_state, make_train_step
 
 
-class TrainLoop(NamedTuple):
-    """`steps` are those of an epoch, `rate` the learning rate by step. start(seed) -> the untrained state;
-    order(seed, epoch) -> rows (S, B) of the examples; compile(devices, state, examples) -> epoch (see `parallel`)."""
+@dataclass(frozen=True, kw_only=True)
+class TrainLoop:
+    """Trains models of one configuration on `num_rows` examples:
 
-    graphdef: nnx.GraphDef
-    steps: int
-    rate: optax.Schedule
-    start: Callable[[int], TrainState]
-    order: Callable[[int, int], np.ndarray]
-    compile: Callable[[Devices, TrainState, Examples], Epoch]
+        loop = TrainLoop(config=config, num_rows=len(examples.images))
+        state, examples = replicate((loop.init(seed), examples), devices)
+        run_epoch = loop.compile(devices, state, examples)
+        for epoch in range(loop.training.epochs):
+            state, metrics, stopped = run_epoch(state, examples, loop.order(seed, epoch))
 
+    Warm-up and cosine are those of a training `schedule_scale` times as long.
+    """
 
-def make_train_loop(config: RunConfig, rows: int, *, stretch: int = 1) -> TrainLoop:
-    """For `rows` training examples. Warm-up and cosine are made for a training `stretch` times as long."""
-    training = config.recipe.training
-    steps = rows // training.batch_size
-    total_steps = training.epochs * steps
-    optimizer = make_optimizer(training, stretch * total_steps)
-    graphdef, _, _ = split(nnx.eval_shape(lambda: build(config, axis_name=AXIS)))
+    config: RunConfig
+    num_rows: int
+    schedule_scale: int = 1
 
-    def start(seed: int) -> TrainState:
-        _, params, stats = init_arrays(replace(config, seed=seed), axis_name=AXIS)
-        return init_state(params, stats, optimizer, seed=seed)
+    @property
+    def training(self) -> Training:
+        return self.config.recipe.training
 
-    def order(seed: int, epoch: int) -> np.ndarray:
-        return batch_order(rows, training.batch_size, seed=seed, epoch=epoch)
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.num_rows // self.training.batch_size
 
-    def compile(devices: Devices, state: TrainState, examples: Examples) -> Epoch:
-        step = make_train_step(graphdef, optimizer, training, precision=config.precision)
-        return compile_epoch(step, devices, state, examples, order(0, 0), steps=total_steps)
+    @property
+    def total_steps(self) -> int:
+        return self.training.epochs * self.steps_per_epoch
 
-    return TrainLoop(graphdef, steps, learning_rate(training, stretch * total_steps), start, order, compile)
+    @cached_property
+    def schedule(self) -> optax.Schedule:
+        """The learning rate as a function of the step."""
+        return learning_rate(self.training, self.schedule_scale * self.total_steps)
+
+    @cached_property
+    def optimizer(self) -> optax.GradientTransformation:
+        return make_optimizer(self.training, self.schedule_scale * self.total_steps)
+
+    @cached_property
+    def graphdef(self) -> nnx.GraphDef:
+        graphdef, _, _ = split(nnx.eval_shape(lambda: build(self.config, axis_name=AXIS)))
+        return graphdef
+
+    @cached_property
+    def train_step(self) -> Step:
+        return make_train_step(self.graphdef, self.optimizer, self.training, precision=self.config.precision)
+
+    def init(self, seed: int) -> TrainState:
+        """Return the state of an untrained model, which depends on the seed alone."""
+        _, params, stats = init_arrays(replace(self.config, seed=seed), axis_name=AXIS)
+        return init_state(params, stats, self.optimizer, seed=seed)
+
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """Return the indices of the examples of each step of an epoch, (S, B) int32."""
+        return batch_order(self.num_rows, self.training.batch_size, seed=seed, epoch=epoch)
+
+    def compile(self, devices: Devices, state: TrainState, examples: Examples) -> RunEpoch:
+        """Compile an epoch for arguments of these shapes, which lie on the devices; see `parallel.RunEpoch`."""
+        order = self.order(0, 0)
+        return compile_epoch(self.train_step, devices, state, examples, order, total_steps=self.total_steps)

@@ -1,13 +1,13 @@
-"""Which rows each step sees: a function of seed and epoch alone, so that nothing about it needs saving."""
+"""The order of the training examples: a function of seed and epoch alone, so checkpoints need not store it."""
 
 import numpy as np
 
 
 def batch_order(num_rows: int, batch_size: int, *, seed: int, epoch: int) -> np.ndarray:
-    """-> (S, B) int32 with S = num_rows // batch_size: rows for the steps of one epoch.
+    """Return the rows of each step of one epoch, (S, B) int32 with S = num_rows // batch_size.
 
-    The epochs cut one endless sequence of permutations into batches: rows that fill no whole batch at the end of a
-    permutation come first in the next epoch, so every row is seen equally often and no batch is short or padded.
+    The epochs divide one endless sequence of permutations into batches: rows left over at the end of a permutation come
+    first in the next epoch. So every row is seen equally often, and no batch is short or padded.
     """
     size = num_rows // batch_size * batch_size
     start = epoch * size
@@ -18,4 +18,5 @@ def batch_order(num_rows: int, batch_size: int, *, seed: int, epoch: int) -> np.
 
 
 def permutation(num_rows: int, *, seed: int, index: int) -> np.ndarray:
+    """Return permutation number `index` of the rows, (num_rows,) int32."""
     return np.random.default_rng([seed, index]).permutation(num_rows).astype(np.int32)

@@ -15,8 +15,8 @@ from numpy.lib import format as npy
 from jaxnets.data import load
 from jaxnets.data.arrays import IDX_FILES, read_arrays
 from jaxnets.data.idx import encode_idx
-from jaxnets.data.npz import read_npz
 from jaxnets.errors import InputError
+from jaxnets.store.npz import read_npz
 
 RNG = np.random.default_rng(0)
 GOOD = {
@@ -32,13 +32,13 @@ def path(tmp_path):
     return tmp_path / "mine.npz"
 
 
-def changed(name, place, value, dtype=np.int64):
+def changed(name, index, value, dtype=np.int64):
     array = GOOD[name].astype(dtype)
-    array[place] = value
+    array[index] = value
     return {name: array}
 
 
-def test_arrays_become_digits(path):
+def test_arrays_are_loaded(path):
     np.savez_compressed(path, **GOOD, more=np.zeros(3))
     digits = load(str(path))
     assert (digits.name, digits.num_classes) == ("mine", 3)
@@ -47,7 +47,7 @@ def test_arrays_become_digits(path):
     assert [array.dtype for array in digits[1:5]] == [np.uint8, np.int32] * 2
 
 
-def test_colour_other_integers_fortran_order_and_no_test_labels(path):
+def test_colour_big_endian_fortran_order_and_missing_test_labels_are_accepted(path):
     colour = RNG.integers(0, 256, (8, 9, 10, 3)).astype(">i4")
     np.savez(path, x_train=np.asfortranarray(colour), y_train=GOOD["y_train"], x_test=colour[:2])
     digits = load(str(path))
@@ -60,7 +60,7 @@ def test_colour_other_integers_fortran_order_and_no_test_labels(path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"x_train": GOOD["x_train"] / 255}, ["x_train", "float64", "multiplied by 255"]),
+        ({"x_train": GOOD["x_train"] / 255}, ["x_train", "float64", "multiplying"]),
         ({"x_test": np.full((4, 9, 10), np.nan)}, ["x_test", "float64", "uint8"]),
         ({"x_train": GOOD["x_train"].reshape(8, 90)}, ["x_train", "(8, 90)", "(N, H, W)"]),
         ({"x_train": GOOD["x_train"][:, :7]}, ["x_train", "(8, 7, 10)", "at least 8"]),
@@ -75,28 +75,28 @@ def test_colour_other_integers_fortran_order_and_no_test_labels(path):
         ({"y_train": GOOD["y_train"] + 0.0}, ["y_train", "float64", "integers"]),
         ({"y_train": GOOD["y_train"].astype(str)}, ["y_train", "integers"]),
         ({"y_train": GOOD["y_train"] > 0}, ["y_train", "bool"]),
-        (changed("y_train", 3, -1), ["y_train", "row 3", "-1", "from 0 up"]),
-        (changed("y_train", 3, 10**15), ["y_train", "no row of class 3", "from 0 up"]),
-        (changed("y_train", 3, 3), ["y_train", "single row of class 3"]),
+        (changed("y_train", 3, -1), ["y_train", "row 3", "-1", "from 0"]),
+        (changed("y_train", 3, 10**15), ["y_train", "no example of class 3", "from 0"]),
+        (changed("y_train", 3, 3), ["y_train", "single example of class 3"]),
         ({"y_train": np.zeros(8, int)}, ["y_train", "a single class"]),
         (changed("y_test", 1, 3), ["y_test", "row 1", "3", "remove such rows"]),
         (changed("y_test", 1, -2), ["y_test", "row 1", "-2"]),
         ({"x_train": np.array([None] * 8)}, ["x_train", "Python objects", "store numbers"]),
     ],
 )
-def test_bad_arrays_are_refused(path, refused, change, words):
+def test_bad_arrays_are_rejected(path, refused, change, words):
     np.savez(path, **{**GOOD, **change})
     refused([str(path), *words], load, str(path))
 
 
 @pytest.mark.parametrize("name", ["x_train", "y_train", "x_test"])
-def test_a_missing_array_is_named(path, refused, name):
+def test_a_missing_array_is_reported(path, refused, name):
     np.savez(path, **{key: array for key, array in GOOD.items() if key != name})
     refused([str(path), f"no array {name}"], load, str(path))
 
 
 def archive(**members):
-    """An .npz with the given bytes as its members."""
+    """Return an .npz with the given bytes as its members."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as writer:
         for name, content in members.items():
@@ -105,14 +105,14 @@ def archive(**members):
 
 
 def claiming(shape, content=b""):
-    """A .npy whose header claims `shape` bytes, whatever its content."""
+    """Return a .npy whose header claims `shape` bytes, whatever its content."""
     file = io.BytesIO()
     npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
     return file.getvalue() + content
 
 
 class Nested(tuple):
-    """A shape whose text is too deep for Python's parser."""
+    """A shape whose text is nested too deeply for Python's parser."""
 
     def __repr__(self):
         return f"({'-' * 9000}1,)"
@@ -139,19 +139,20 @@ def flipped(content, at):
         (archive(**{"x_train.npy": b"no header"}), ["zip archive"]),
         (archive(**{"x_train.npy": claiming((2**43,), b"ab")}), ["x_train", "claims", "(8796093022208,)"]),
         (archive(**{"x_train.npy": claiming((1,), bytes(10**6))}), ["x_train", "claims", "(1,)"]),
+        (archive(**{"x_train.npy": claiming((0, 2**70))}), ["zip archive"]),
         (archive(**{"x_train.npy": claiming((-1, -2), b"ab")}), ["x_train", "claims"]),
         (archive(**{"x_train.npy": claiming((2,), b"ab").replace(b"(2,)", b"(2,(")}), ["x_train", "damaged header"]),
         (archive(**{"x_train.npy": claiming(Nested())}), ["x_train", "damaged header"]),
         (archive(**{"../x_train.npy": claiming((2,), b"ab")}), ["member with a path", "../x_train.npy"]),
     ],
 )
-def test_bad_archives_are_refused(path, refused, content, words):
+def test_bad_archives_are_rejected(path, refused, content, words):
     path.write_bytes(content)
     refused([str(path), *words], read_arrays, path)
 
 
-def test_what_would_take_too_much_memory_is_refused_unread(path, refused, monkeypatch):
-    monkeypatch.setattr("jaxnets.data.npz.LIMIT", 10**6)
+def test_arrays_that_are_too_large_are_rejected_unread(path, refused, monkeypatch):
+    monkeypatch.setattr("jaxnets.store.npz.MAX_ARRAY_BYTES", 10**6)
     path.write_bytes(archive(**{"x_train.npy": claiming((10**6,), bytes(10**6))}))
     monkeypatch.setattr(zipfile.ZipFile, "open", None)
     refused([str(path), "more than 1,000,000"], read_npz, path, ("x_train",))
@@ -179,8 +180,8 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_memory_holds_images_once(tmp_path, monkeypatch, form):
-    monkeypatch.setattr("jaxnets.data.arrays.LIMIT", 17_000_000)
+def test_images_are_in_memory_once(tmp_path, monkeypatch, form):
+    monkeypatch.setattr("jaxnets.data.arrays.MAX_ARRAY_BYTES", 17_000_000)
     images, labels = np.zeros((10_000, 40, 40), np.uint8), np.arange(10_000, dtype=np.uint8) % 2
     path = tmp_path / ("mine" if "idx" in form else "mine.npz")
     FORMS[form](path, x_train=images, y_train=labels, x_test=images[:1])
@@ -192,17 +193,17 @@ def test_memory_holds_images_once(tmp_path, monkeypatch, form):
     assert peak < 1.5 * images.nbytes
 
 
-def test_the_limit_is_of_all_idx_files(folder, monkeypatch):
-    monkeypatch.setattr("jaxnets.data.arrays.LIMIT", 1000)
+def test_the_limit_is_for_all_idx_files_together(folder, monkeypatch):
+    monkeypatch.setattr("jaxnets.data.arrays.MAX_ARRAY_BYTES", 1000)
     with pytest.raises(InputError, match=f"t10k-images.* is larger than {1000 - 8 * 9 * 10 - 8} bytes"):
         load(str(folder))
 
 
-def test_missing_file(path, refused):
+def test_a_missing_file_is_reported(path, refused):
     refused([str(path), "No such file"], load, str(path))
 
 
-def test_numbers_of_rows_are_no_classes(path, refused):
+def test_row_numbers_are_not_accepted_as_classes(path, refused):
     rows = np.arange(2002)
     images = np.zeros((2002, 8, 8), np.uint8)
     np.savez(path, x_train=images, y_train=rows // 2, x_test=images[:1])
@@ -211,7 +212,7 @@ def test_numbers_of_rows_are_no_classes(path, refused):
     assert load(str(path)).num_classes == 1000
 
 
-def test_bundled_digits_are_split_once_and_for_all():
+def test_the_split_of_the_bundled_digits_is_fixed():
     digits = load("digits")
     assert digits.x_train.shape == (1438, 8, 8, 1)
     assert digits.x_test.shape == (359, 8, 8, 1)
@@ -221,7 +222,7 @@ def test_bundled_digits_are_split_once_and_for_all():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Four idx files of other sizes than MNIST's, the images compressed."""
+    """Four idx files with another image size than MNIST's, the images compressed."""
     home = tmp_path / "fashion"
     home.mkdir()
     for name, file in IDX_FILES.items():
@@ -232,7 +233,7 @@ def folder(tmp_path):
     return home
 
 
-def test_a_folder_of_idx_files_becomes_digits(folder):
+def test_a_folder_of_idx_files_is_loaded(folder):
     digits = load(str(folder))
     assert (digits.name, digits.num_classes) == ("fashion", 3)
     np.testing.assert_array_equal(digits.x_train[..., 0], GOOD["x_train"])
@@ -246,17 +247,17 @@ def test_a_folder_of_idx_files_becomes_digits(folder):
     [
         ("y_train", None, "has no train-labels-idx1-ubyte, raw or .gz"),
         ("y_train", b"", "train-labels-idx1-ubyte: is empty"),
-        ("y_train", encode_idx(np.zeros((8, 1), np.uint8)), "not with the magic number 0x00000801"),
-        ("y_train", encode_idx(np.zeros(8, np.uint8))[:6], "cut short in its header"),
-        ("y_train", encode_idx(np.zeros(8, np.uint8))[:-1], "cut short: 15 bytes, not 16"),
+        ("y_train", encode_idx(np.zeros((8, 1), np.uint8)), "expected the magic number 0x00000801"),
+        ("y_train", encode_idx(np.zeros(8, np.uint8))[:6], "truncated in its header"),
+        ("y_train", encode_idx(np.zeros(8, np.uint8))[:-1], "truncated: 15 bytes, expected 16"),
         ("y_train", encode_idx(np.zeros(8, np.uint8)) + b"!", "1 bytes after the last value"),
-        ("y_train", encode_idx(np.arange(7, dtype=np.uint8) % 3), "one label for each image"),
+        ("y_train", encode_idx(np.arange(7, dtype=np.uint8) % 3), "one label per image"),
         ("y_train", encode_idx(np.zeros(8, np.uint8)), "has a single class"),
-        ("y_test", encode_idx(np.full(4, 3, np.uint8)), "a class that no training row has"),
-        ("y_train", b"\0\0\x08\x01\xff\xff\xff\xff", "cut short: 8 bytes"),
+        ("y_test", encode_idx(np.full(4, 3, np.uint8)), "a class without training images"),
+        ("y_train", b"\0\0\x08\x01\xff\xff\xff\xff", "truncated: 8 bytes"),
     ],
 )
-def test_wrong_idx_files_are_refused(folder, name, content, words):
+def test_wrong_idx_files_are_rejected(folder, name, content, words):
     path = folder / IDX_FILES[name]
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(InputError, match=re.escape(words)):

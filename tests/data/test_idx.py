@@ -8,7 +8,7 @@ import pytest
 
 from jaxnets.data import mnist
 from jaxnets.data.idx import IdxFile, decode_idx, encode_idx
-from jaxnets.store.bounded import inflate
+from jaxnets.store.bounded import decompress_gzip
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 28, 28), dtype=np.uint8)
 CONTENT = encode_idx(IMAGES)
@@ -28,13 +28,9 @@ def path(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("content", [CONTENT, PACKED])
-def test_raw_and_gzip_give_the_same_images(path, content):
+def test_raw_and_gzip_files_have_the_same_images(path, content):
     path.write_bytes(content)
     np.testing.assert_array_equal(read(path), IMAGES)
-
-
-def test_layout_is_the_published_one():
-    assert encode_idx(np.array([7, 9], np.uint8)) == bytes([0, 0, 8, 1, 0, 0, 0, 2, 7, 9])
 
 
 def header(*fields, order=">"):
@@ -50,44 +46,44 @@ def header(*fields, order=">"):
         (header(0x0D03) + CONTENT[4:], "magic number"),
         (header(2051, 6, 28, 28, order="<") + CONTENT[16:], "magic number"),
         (b"<html>sign in</html>", "magic number"),
-        (CONTENT[:9], "in its header"),
-        (CONTENT[:-1], "cut short"),
+        (CONTENT[:9], "truncated in its header"),
+        (CONTENT[:-1], "truncated"),
         (CONTENT + b"x", "1 bytes after the last value"),
-        (header(2051, 5, 28, 28) + CONTENT[16:], "5 x 28 x 28 values, not 6 x 28 x 28"),
+        (header(2051, 5, 28, 28) + CONTENT[16:], "shape 5 x 28 x 28, expected 6 x 28 x 28"),
         (header(2051, 0, 28, 28), "0 x 28 x 28"),
         (header(2051, 6, 14, 56) + CONTENT[16:], "6 x 14 x 56"),
         (header(2051, 2**32 - 1, 28, 28) + CONTENT[16:], "4294967295 x 28 x 28"),
         (header(2051, 65536, 65536, 65536) + CONTENT[16:], "65536 x 65536 x 65536"),
         (CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]), "SHA-256"),
-        (PACKED[:-9], "cut short"),
+        (PACKED[:-9], "truncated"),
         (PACKED[:-8] + b"\0\0\0\0" + PACKED[-4:], "damaged gzip"),
         (PACKED + b"garbage", "bytes after the end"),
-        (gzip.compress(CONTENT + bytes(10**7)), "inflates to more than"),
+        (gzip.compress(CONTENT + bytes(10**7)), "decompresses to more than"),
         (bytes(10**6), "larger than"),
     ],
 )
-def test_bad_files_are_refused(path, refused, content, word):
+def test_bad_files_are_rejected(path, refused, content, word):
     path.write_bytes(content)
     refused([str(path), word, "do this" if word != "larger than" else "right file"], read, path)
 
 
-def test_inflating_stops_one_byte_after_the_limit(monkeypatch):
-    asked = []
+def test_decompression_stops_one_byte_after_the_limit(monkeypatch):
+    limits = []
 
     class Stream:
         eof = False
 
         def decompress(self, content, limit):
-            asked.append(limit)
+            limits.append(limit)
             return content
 
     monkeypatch.setattr(zlib, "decompressobj", lambda **_: Stream())
     with pytest.raises(ValueError, match="more than 10 bytes"):
-        inflate(b"\x1f\x8b" + bytes(9), limit=10, place="x", fix="y")
-    assert asked == [11]
+        decompress_gzip(b"\x1f\x8b" + bytes(9), limit=10, location="x", fix="y")
+    assert limits == [11]
 
 
-def test_sum_is_of_the_whole_file():
+def test_the_checksum_covers_the_whole_file():
     other = WANT._replace(sha256="0" * 64)
-    with pytest.raises(ValueError, match="other content"):
-        decode_idx(CONTENT, other, place="x", fix="y")
+    with pytest.raises(ValueError, match="differs from the original"):
+        decode_idx(CONTENT, other, location="x", fix="y")

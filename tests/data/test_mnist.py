@@ -19,9 +19,9 @@ LAST = "t10k-labels-idx1-ubyte"
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A data folder with four small files, held to be MNIST."""
-    sums = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENTS.items()}
-    files = {name: IdxFile(shape, sums[name]) for name, shape in zip(sums, SHAPES, strict=True)}
+    """A data folder with four small files, which the module takes for MNIST."""
+    checksums = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENTS.items()}
+    files = {name: IdxFile(shape, checksums[name]) for name, shape in zip(checksums, SHAPES, strict=True)}
     monkeypatch.setattr(mnist, "FILES", files)
     (tmp_path / "mnist").mkdir()
     for name, content in CONTENTS.items():
@@ -30,7 +30,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def no_fetch(*_):
-    raise AssertionError("nothing may be fetched")
+    raise AssertionError("nothing may be downloaded")
 
 
 def test_four_files_become_digits(folder, monkeypatch):
@@ -46,36 +46,36 @@ def test_four_files_become_digits(folder, monkeypatch):
     assert load("mnist", folder / "mnist").name == "mnist"
 
 
-def test_only_missing_files_are_fetched(folder, monkeypatch):
-    asked = []
+def test_only_missing_files_are_downloaded(folder, monkeypatch):
+    calls = []
 
-    def fake_fetch(missing, place):
-        asked.append((list(missing), place))
-        (place / LAST).write_bytes(CONTENTS[LAST])
+    def fake_fetch(missing, folder):
+        calls.append((list(missing), folder))
+        (folder / LAST).write_bytes(CONTENTS[LAST])
 
     (folder / "mnist" / LAST).unlink()
     monkeypatch.setattr(fetch, "fetch", fake_fetch)
     load("mnist", folder=folder)
-    assert asked == [([LAST], folder / "mnist")]
+    assert calls == [([LAST], folder / "mnist")]
 
 
-def test_a_named_folder_is_never_filled(folder, refused, monkeypatch):
+def test_nothing_is_downloaded_to_a_given_folder(folder, refused, monkeypatch):
     monkeypatch.setattr(fetch, "fetch", no_fetch)
     (folder / "mnist" / LAST).unlink()
-    refused([str(folder / "mnist"), LAST, "name no path"], load, "mnist", folder / "mnist")
+    refused([str(folder / "mnist"), LAST, "give no path"], load, "mnist", folder / "mnist")
     refused(["absent", LAST], load, "mnist", folder / "absent")
     refused(["train-images", "is not a folder"], load, "mnist", folder / "mnist" / "train-images-idx3-ubyte")
 
 
-def test_files_with_other_sums_are_refused(folder, refused):
+def test_files_with_other_checksums_are_rejected(folder, refused):
     path = folder / "mnist" / LAST
     path.write_bytes(CONTENTS[LAST][:-1] + b"\x0b")
-    refused([str(path), "other content", "fetched again", ".npz"], load, "mnist", folder=folder)
-    refused([str(path), "put the original in its place", ".npz"], load, "mnist", folder / "mnist")
+    refused([str(path), "differs from the original", "download it again", ".npz"], load, "mnist", folder=folder)
+    refused([str(path), "replace it by the original", ".npz"], load, "mnist", folder / "mnist")
 
 
 @pytest.mark.timeout(20)
-def test_what_is_no_ordinary_file_is_refused(folder, refused):
+def test_pipes_folders_and_broken_links_are_rejected(folder, refused):
     path = folder / "mnist" / LAST
     path.unlink()
     os.mkfifo(path)
@@ -88,7 +88,7 @@ def test_what_is_no_ordinary_file_is_refused(folder, refused):
     refused([str(path), "cannot be read"], load, "mnist", folder=folder)
 
 
-def test_no_permission_is_told(folder, refused, monkeypatch):
+def test_missing_permission_is_reported(folder, refused, monkeypatch):
     def closed(*_):
         raise PermissionError(13, "Permission denied")
 

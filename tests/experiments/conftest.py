@@ -15,7 +15,7 @@ ROOT = Path(experiments.__file__).parents[1]
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory):
-    """A folder for all the processes that run these tests."""
+    """A directory that all processes of pytest share."""
     own = tmp_path_factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
     folder.mkdir(exist_ok=True)
@@ -24,14 +24,14 @@ def shared(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def surroundings(shared):
-    """The environment variables of processes of ours: all share one cache of compiled programs."""
+    """Environment variables of started processes: all share one cache of compiled programs."""
     quick = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     return quick | {"XDG_CACHE_HOME": str(shared / "cache")}
 
 
 @pytest.fixture(scope="session")
 def start(surroundings):
-    """start(*arguments, **environment) -> a process of Python."""
+    """start(*arguments, **environment) -> a Python process."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 
     def begin(*arguments, **environment):
@@ -43,21 +43,21 @@ def start(surroundings):
 
 @pytest.fixture(scope="session")
 def whole(start, shared):
-    """The folder of a pipeline that nothing interrupted: whoever needs it first runs it, and the others wait."""
-    out, told = shared / "whole", shared / "whole.txt"
+    """The output directory of an uninterrupted pipeline: the first test that needs it runs it, others wait."""
+    out, output = shared / "whole", shared / "whole.txt"
     with (shared / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not told.exists():
+        if not output.exists():
             code, stdout, stderr = finish(start(*PIPELINE, out))
             assert (code, stderr) == (0, ""), stderr
-            told.write_text(stdout)
-    assert "test accuracy" in told.read_text()
+            output.write_text(stdout)
+    assert "test accuracy" in output.read_text()
     return out
 
 
 @pytest.fixture
 def begun(whole, tmp_path):
-    """A job that lacks the wide network, the student and all that comes after them."""
+    """An experiment that lacks the wide_cnn, the student and all later stages."""
     out = tmp_path / "begun"
     (out / "members").mkdir(parents=True)
     shutil.copy(whole / "job.json", out)

@@ -1,4 +1,4 @@
-"""What a browser would make of a page, as far as tests ask."""
+"""A small HTML parser for tests of pages."""
 
 import re
 from html.parser import HTMLParser
@@ -7,15 +7,15 @@ VOID = {"meta", "img", "br"}
 
 
 class Page(HTMLParser):
-    """Its elements as (tag, attributes), its text, and what is wrong with its nesting."""
+    """The elements of a page as (tag, attributes), its text, and errors in its nesting."""
 
     def __init__(self, text):
         super().__init__()
-        self.elements, self.faults, self.open, self.said = [], [], [], []
+        self.elements, self.faults, self.open, self.texts = [], [], [], []
         self.feed(text)
         self.close()
         self.faults += [f"{tag} is never closed" for tag in self.open]
-        self.text = re.sub(r"[ \n]+", " ", " ".join(self.said))
+        self.text = re.sub(r"[ \n]+", " ", " ".join(self.texts))
 
     def handle_starttag(self, tag, attributes):
         self.elements.append((tag, dict(attributes)))
@@ -31,7 +31,7 @@ class Page(HTMLParser):
 
     def handle_data(self, text):
         if self.open and self.open[-1] != "style":
-            self.said.append(text)
+            self.texts.append(text)
 
     def all(self, tag):
         return [attributes for name, attributes in self.elements if name == tag]

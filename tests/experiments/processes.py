@@ -1,4 +1,4 @@
-"""Experiments as processes, on tiny networks: how tests wait for them, end them and look at what they leave."""
+"""Experiments as processes, on tiny models: starting, waiting, stopping, and comparing their results."""
 
 import subprocess
 import time
@@ -17,7 +17,7 @@ def finish(process):
 
 
 def wait_for(path, process):
-    """Whether the process is still there when `path` is."""
+    """Wait until `path` exists -> whether the process is still running."""
     deadline = time.monotonic() + 120
     while not path.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
@@ -25,7 +25,7 @@ def wait_for(path, process):
 
 
 def signal_when(process, path, *numbers):
-    """Sends the signals as soon as `path` is there -> exit code and stderr."""
+    """Send the signals as soon as `path` exists -> exit code and stderr."""
     assert wait_for(path, process), f"ended before {path} was seen"
     for number in numbers:
         process.send_signal(number)
@@ -34,7 +34,7 @@ def signal_when(process, path, *numbers):
 
 
 def workers_of(process):
-    """The numbers of the processes that it started, oldest first."""
+    """The process IDs of its children, oldest first."""
     found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=True)
     return sorted(map(int, found.stdout.split()))
 
@@ -50,7 +50,7 @@ def files(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def assert_same_answers(out, whole):
+def assert_same_predictions(out, whole):
     for path in ("submission.csv", "pseudo_labels/summary.json", "pseudo_labels/selected.npz"):
         assert (out / path).read_bytes() == (whole / path).read_bytes(), path
     for name in ("valid", "test"):

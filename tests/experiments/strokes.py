@@ -1,4 +1,4 @@
-"""How a hand draws each digit: strokes of points in percent of the paper, from the left and from the top."""
+"""Handwritten strokes of each digit: points in percent of the drawing area, from the left and from the top."""
 
 import numpy as np
 from scipy.interpolate import CubicSpline
@@ -18,8 +18,9 @@ STROKES = {
 
 
 def strokes(digit, *, steps=6):
-    """-> for each stroke, points (P, 2) in 0..1 along a smooth curve, `steps` from one to the next."""
+    """Yield points (P, 2) in 0..1 along a smooth curve for each stroke, with `steps` between two of STROKES."""
     for text in STROKES[digit]:
         corners = np.array([pair.split(",") for pair in text.split()], float) / 100
-        places = np.arange(len(corners))
-        yield CubicSpline(places, corners)(np.linspace(0, len(corners) - 1, steps * (len(corners) - 1) + 1))
+        yield CubicSpline(np.arange(len(corners)), corners)(
+            np.linspace(0, len(corners) - 1, steps * (len(corners) - 1) + 1)
+        )

@@ -17,7 +17,7 @@ from jaxnets.training.optimizer import learning_rate
 
 @pytest.fixture
 def trainings(monkeypatch):
-    """The trainings that were asked for; each says that as many rows are wrong as its fold and seed have together."""
+    """The trainings that were run; each returns a number of errors that depends on its fold and seed."""
     done = []
 
     def fake(variant, digits, rows, devices, precision):
@@ -42,28 +42,28 @@ def test_every_variant_changes_one_thing_of_the_recipe():
     known = variants(recipe)
     assert known.pop("recipe") == Variant(recipe)
     assert len(known) == 23
-    flat = lambda variant: {
+    fields = lambda variant: {
         **vars(variant.recipe.training),
         **vars(variant.recipe.training.augmentation),
         "augmentation": None,
         "sizes": variant.recipe.sizes,
     }
     for name, variant in known.items():
-        changed = [key for key, value in flat(Variant(recipe)).items() if flat(variant)[key] != value]
+        changed = [key for key, value in fields(Variant(recipe)).items() if fields(variant)[key] != value]
         assert len(changed) == (5 if name == "no warps" else 1), name
-    assert known["constant rate"].stretch == 1000
-    assert known["MixUp 0.2 but at the end"] == known["MixUp 0.2"]._replace(calm=1)
+    assert known["constant rate"].schedule_scale == 1000
+    assert known["MixUp 0.2 but at the end"] == known["MixUp 0.2"]._replace(epochs_without_mixup=1)
 
 
-def test_a_constant_rate_warms_up_as_long_and_stays():
+def test_a_constant_rate_warms_up_as_long_and_stays_constant():
     variant = variants(recipes.quick().recipe("wide_cnn"))["constant rate"]
-    rate = learning_rate(variant.recipe.training, variant.stretch * 1000)
+    rate = learning_rate(variant.recipe.training, variant.schedule_scale * 1000)
     peak = variant.recipe.training.learning_rate
     assert [rate(step) for step in (149, 400, 999)] == pytest.approx([peak] * 3, rel=0.01)
     assert rate(50) < peak / 1.5
 
 
-def test_a_wider_deep_network_grows_faster_too():
+def test_a_wider_deep_cnn_also_grows_faster():
     assert variants(recipes.quick().recipe("deep_cnn"))["width x 1.5"].recipe.sizes["growth"] == 12
 
 
@@ -77,7 +77,7 @@ def test_folds_validate_every_row_once_and_never_train_on_it():
         assert np.bincount(labels[valid]).min() >= len(valid) // 12
 
 
-def test_a_line_a_training_and_none_is_repeated(trainings, tmp_path, capsys):
+def test_each_training_has_one_line_and_is_not_repeated(trainings, tmp_path, capsys):
     main(options(tmp_path))
     assert len(trainings) == 6  # the recipe and one change on three folds
     lines = pd.read_csv(tmp_path / "ablate.csv")
@@ -89,7 +89,7 @@ def test_a_line_a_training_and_none_is_repeated(trainings, tmp_path, capsys):
     assert "smoothing 0" in capsys.readouterr().out
 
 
-def test_an_interrupted_command_goes_on(trainings, tmp_path):
+def test_an_interrupted_command_resumes(trainings, tmp_path):
     main(options(tmp_path))
     whole = (tmp_path / "ablate.csv").read_text()
     lines = whole.splitlines(keepends=True)
@@ -99,7 +99,7 @@ def test_an_interrupted_command_goes_on(trainings, tmp_path):
     assert (tmp_path / "ablate.csv").read_text() == whole
 
 
-def test_a_changed_recipe_is_measured_anew(trainings, tmp_path):
+def test_a_changed_recipe_is_measured_again(trainings, tmp_path):
     main(options(tmp_path, changes=("rate x 2",)))
     main(options(tmp_path, changes=("rate x 2",), epochs=2))
     assert len(trainings) == 12
@@ -127,7 +127,7 @@ def test_seeds_of_a_fold_count_once():
     assert recipe.error_se == pytest.approx(np.std([2, 5], ddof=1) * np.sqrt(1 / 2 + 1))
 
 
-def test_many_tests_make_each_harder_to_pass():
+def test_p_values_are_corrected_for_the_number_of_tests():
     row = Row("one", 5, 1.0, 0.1)
     rows = holm([row._replace(p=p) for p in (0.04, 0.001, np.nan, 0.03)])
     np.testing.assert_allclose([one.p for one in rows], [0.06, 0.003, np.nan, 0.06])
@@ -140,34 +140,34 @@ def test_many_tests_make_each_harder_to_pass():
         ({"folds": 900}, "folds: is 900"),
         ({"seeds": 0}, "--seeds: is 0"),
         ({"seeds": 100_000_000}, "--seeds: is 100000000"),
-        ({"changes": ("sleep",)}, "'sleep' is not known"),
+        ({"changes": ("sleep",)}, "'sleep' is unknown"),
     ],
 )
-def test_impossible_wishes_are_refused(tmp_path, wrong, words):
+def test_impossible_options_are_rejected(tmp_path, wrong, words):
     with pytest.raises(InputError, match=words):
         main(options(tmp_path, **wrong))
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("damage", [b"a,b\n1,2\n", b"\xff\xfe\x00", b"", "cut", "word"])
-def test_a_file_of_something_else_is_refused(trainings, tmp_path, damage):
+def test_a_damaged_or_foreign_csv_is_rejected(trainings, tmp_path, damage):
     path = tmp_path / "ablate.csv"
     main(options(tmp_path))
     whole = path.read_bytes()
     kinds = {"cut": whole[: whole.rindex(b",")], "word": whole[: whole.rindex(b",")] + b",many\n"}
     path.write_bytes(kinds.get(damage, damage))
-    with pytest.raises(InputError, match="is no table of ablations") as error:
+    with pytest.raises(InputError, match="is not a CSV of ablations") as error:
         main(options(tmp_path))
     assert "\n" not in str(error.value)
     assert len(trainings) == 6
 
 
-def test_a_folder_is_no_place_for_the_table(tmp_path):
-    with pytest.raises(InputError, match="is a folder"):
+def test_a_folder_is_rejected_as_the_csv(tmp_path):
+    with pytest.raises(InputError, match="is a directory"):
         main(options(tmp_path, out=tmp_path))
 
 
-def test_a_line_that_stands_there_twice_counts_once(trainings, tmp_path):
+def test_a_duplicate_line_counts_once(trainings, tmp_path):
     main(options(tmp_path))
     path = tmp_path / "ablate.csv"
     lines = path.read_text().splitlines(keepends=True)
@@ -176,48 +176,54 @@ def test_a_line_that_stands_there_twice_counts_once(trainings, tmp_path):
     assert len(trainings) == 6
 
 
-def test_a_training_that_diverged_is_no_result(trainings, tmp_path, monkeypatch):
+def test_a_training_that_diverged_has_no_line(trainings, tmp_path, monkeypatch):
     fake = ablate.trainer
 
     def trainer_of_one_that_diverges(variant, *rest):
         def diverge(*arguments):
-            raise DivergedError("wide_cnn: not all answers are finite")
+            raise DivergedError("wide_cnn: not all predictions are finite")
 
         return diverge if variant.recipe.training.label_smoothing == 0 else fake(variant, *rest)
 
     monkeypatch.setattr(ablate, "trainer", trainer_of_one_that_diverges)
-    with pytest.raises(DivergedError, match="smoothing 0, fold 1 of 3, seed 0: wide_cnn: not all answers are finite"):
+    with pytest.raises(
+        DivergedError, match="smoothing 0, fold 1 of 3, seed 0: wide_cnn: not all predictions are finite"
+    ):
         main(options(tmp_path))
     assert set(pd.read_csv(tmp_path / "ablate.csv")["change"]) == {"recipe"}
 
 
 @pytest.fixture
-def answers(monkeypatch):
-    """The last function in this list changes what networks answer."""
+def predictions(monkeypatch):
+    """The last function in this list is applied to all predictions."""
     make_predict, changes = predict.make_predict, [lambda log_probs: log_probs]
 
     def make(*arguments):
-        answer = make_predict(*arguments)
-        return lambda *question: changes[-1](answer(*question))
+        predict = make_predict(*arguments)
+        return lambda *arguments: changes[-1](predict(*arguments))
 
     monkeypatch.setattr(predict, "make_predict", make)
     return changes
 
 
 @pytest.mark.usefixtures("quick_compilation")
-def test_a_variant_is_trained_and_scored(answers):
+def test_a_variant_is_trained_and_evaluated(predictions):
     digits = data.load("digits")
     recipe: Recipe = recipes.smoke().recipe("wide_cnn")
     mixed = replace(recipe.training, epochs=3, augmentation=replace(recipe.training.augmentation, mixup_alpha=0.2))
     folds = fold_rows(digits.y_train, 4)
     seen = []
     train = trainer(
-        Variant(replace(recipe, training=mixed), calm=1), digits, len(folds[0][0]), choose_devices(1), "float32"
+        Variant(replace(recipe, training=mixed), epochs_without_mixup=1),
+        digits,
+        len(folds[0][0]),
+        choose_devices(1),
+        "float32",
     )
     errors = train(0, *folds[0], lambda epoch, step: seen.append(epoch))
     assert sorted(set(seen)) == [0, 1, 2]
     assert max(errors.values()) < 0.5 * len(folds[0][1])
     assert errors == train(0, *folds[0], lambda epoch, step: None)
-    answers.append(lambda log_probs: np.full_like(log_probs, np.nan))
-    with pytest.raises(DivergedError, match="wide_cnn: not all answers are finite"):
+    predictions.append(lambda log_probs: np.full_like(log_probs, np.nan))
+    with pytest.raises(DivergedError, match="wide_cnn: not all predictions are finite"):
         train(0, *folds[0], lambda epoch, step: None)

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from experiments.benchmark import __main__ as benchmark
-from experiments.benchmark import mlp
+from experiments.benchmark import mlp, sweep
 from experiments.benchmark.__main__ import BenchmarkOptions, main
 from experiments.benchmark.case import Case, Weights
 from experiments.benchmark.jaxnets_backend import reduced_bytes
 from experiments.benchmark.race import forced_cpu_devices, summary
+from experiments.benchmark.sweep import mark_slow, sizes_of
 from experiments.benchmark.workers import Worker
 from jaxnets import recipes
 from jaxnets.errors import InputError
@@ -130,3 +131,23 @@ def test_what_devices_add_up_is_counted():
     mean = jax.pmap(lambda tree: jax.lax.pmean(tree, "data"), "data")
     program = mean.lower({"a": np.ones((2, 3, 5), np.float32), "b": np.ones(2, np.float32)}).compile().as_text()
     assert reduced_bytes(program) == (3 * 5 + 1) * 4
+
+
+def test_a_size_is_slow_if_similar_ones_are_far_faster():
+    rows = [{**size._asdict(), "gflops": 100.0} for size in sizes_of("resnet")]
+    rows[0]["gflops"], rows[-1]["gflops"] = 39.0, 41.0
+    mark_slow(rows)
+    assert [row["slow"] for row in rows] == [True] + [False] * (len(rows) - 1)
+    mark_slow(rows[:1])  # nothing to compare it with
+    assert not rows[0]["slow"]
+
+
+def test_the_sweep_times_every_size_and_saves_each(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sweep, "sizes_of", lambda family: [sweep.Size(family, 8, 2, 2, batch) for batch in (4, 8)])
+    monkeypatch.setattr(sweep, "distance", lambda size, other: 1)
+    options = {"families": ("wide_cnn",), "data": "digits", "rounds": 1, "precision": "float32"}
+    main(BenchmarkOptions(parts=("sweep",), out=tmp_path / "b.json", **options))
+    rows = json.loads((tmp_path / "b-sweep-float32.json").read_text())["results"]
+    assert [row["batch_size"] for row in rows] == [4, 8]
+    assert all(row["images_per_second"] > 0 and row["gflops"] > 0 for row in rows)
+    assert all(len(line) <= 80 for line in capsys.readouterr().out.splitlines() if "wide_cnn" in line)

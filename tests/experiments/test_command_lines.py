@@ -13,10 +13,12 @@ import pytest
 
 import experiments
 from experiments import draw, evaluate, pipeline, predict, train
-from experiments.cli import output_dir as job
+from experiments.cli import output_dir
+from experiments.cli.job import open_job
 from experiments.cli.options import Options, run, start_jax
-from experiments.cli.output_dir import chosen_preset, claim, open_job
+from experiments.cli.output_dir import register
 from experiments.cli.paths import writable_file
+from experiments.cli.presets import chosen_preset
 from experiments.draw import DrawOptions
 from experiments.evaluate import EvaluateOptions
 from experiments.pseudo_label import choose_pseudo_labels
@@ -28,14 +30,14 @@ from experiments.tools.classify_photo import ClassifyOptions
 from experiments.tools.export import ExportOptions
 from experiments.tools.list_models import ModelsOptions
 from experiments.train import TrainOptions
-from jaxnets import recipes
+from jaxnets import data, recipes
 from jaxnets.config import to_json
 from jaxnets.errors import InputError
 from jaxnets.store.atomic import temporary_sibling
 from tests.experiments.processes import finish
 
 ROOT = Path(experiments.__file__).parents[1]
-OTHERS = {"experiments.studies.scan_gradient", "experiments.notebooks.convert"}
+OTHERS = {"experiments.studies.scan_gradient", "experiments.notebooks.convert", "experiments.notebooks.guide"}
 SCRIPTS = sorted(
     {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
@@ -55,7 +57,7 @@ except SystemExit as end:
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_help_is_quick_to_come(script):
+def test_help_does_not_import_jax(script):
     code = HELP.format(name=script)
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
@@ -101,7 +103,7 @@ def test_a_shell_completes_options_and_their_values():
 
 @pytest.fixture
 def refused(tmp_path, monkeypatch, capsys):
-    """refused(main, options, *arguments) -> the one line on stderr of a call that ends with exit code 2."""
+    """refused(main, options, *arguments) -> the error of a program that exits with code 2."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.npz").write_text("no archive")
     np.savez(tmp_path / "cut.npz", x_train=np.zeros((4, 8, 8), np.uint8))
@@ -124,11 +126,11 @@ def refused(tmp_path, monkeypatch, capsys):
         (["--data", "text.npz"], "text.npz"),
         (["--data", "cut.npz"], "cut.npz"),
         (["--data", "mnist", "--data-path", "nowhere"], "nowhere"),
-        (["--data", "digits", "--devices", "99"], "--devices: 99 asked for"),
+        (["--data", "digits", "--devices", "99"], "devices: 99 requested"),
         (["--data", "digits", "--seed", "-1"], "--seed: is -1"),
     ],
 )
-def test_bad_input_is_one_line_and_no_folder(refused, tmp_path, arguments, words):
+def test_bad_input_is_one_line_and_creates_nothing(refused, tmp_path, arguments, words):
     error = refused(pipeline.main, pipeline.PipelineOptions, "--out", "out", "--preset", "smoke", *arguments)
     assert error.startswith("error: ")
     assert error.count("\n") == 1
@@ -137,7 +139,7 @@ def test_bad_input_is_one_line_and_no_folder(refused, tmp_path, arguments, words
     assert not (tmp_path / "out").exists()
 
 
-def test_an_unknown_preset_is_refused(refused, tmp_path):
+def test_an_unknown_preset_is_an_error(refused, tmp_path):
     assert "--preset" in refused(pipeline.main, pipeline.PipelineOptions, "--out", "out", "--preset", "huge")
     assert not (tmp_path / "out").exists()
 
@@ -145,19 +147,24 @@ def test_an_unknown_preset_is_refused(refused, tmp_path):
 @pytest.mark.parametrize(
     ("main", "options", "arguments", "words"),
     [
-        (predict.main, Options, [], "holds no trained network"),
-        (evaluate.main, EvaluateOptions, [], "holds no trained network"),
-        (train.main, TrainOptions, ["--family", "vgg"], "choose one of resnet"),
+        (predict.main, Options, [], "holds no trained model"),
+        (evaluate.main, EvaluateOptions, [], "holds no trained model"),
+        (train.main, TrainOptions, ["--family", "vgg"], "Expected one of ('resnet'"),
         (pipeline.main, pipeline.PipelineOptions, ["--students", "senet", "senet"], "--students: names a family twice"),
-        (train.main, TrainOptions, ["--student"], "holds no trained network"),
+        (train.main, TrainOptions, ["--student"], "holds no trained model"),
         (train.main, TrainOptions, ["--network-seed", "1"], "--network-seed: is 1. Fix: give 0, or more --seeds"),
-        (train.main, TrainOptions, ["--student", "--seeds", "2", "--network-seed", "1"], "students are of --seed"),
+        (
+            train.main,
+            TrainOptions,
+            ["--student", "--seeds", "2", "--network-seed", "1"],
+            "students have the seed of --seed",
+        ),
         (pipeline.main, pipeline.PipelineOptions, ["--out", "text.npz"], "cannot be written"),
         (pipeline.main, pipeline.PipelineOptions, ["--sizes", "colour", "3"], "--sizes: no model has a size 'colour'"),
         (train.main, TrainOptions, ["--sizes", "num_classes", "5"], "choose among depth, growth, stem_stride, width"),
     ],
 )
-def test_a_stage_too_early_says_what_to_do(refused, tmp_path, main, options, arguments, words):
+def test_a_stage_without_its_input_is_an_error(refused, tmp_path, main, options, arguments, words):
     error = refused(main, options, "--preset", "smoke", "--data", "digits", "--out", "out", *arguments)
     assert error.startswith("error: ")
     assert error.count("\n") == 1
@@ -167,7 +174,7 @@ def test_a_stage_too_early_says_what_to_do(refused, tmp_path, main, options, arg
 
 @pytest.fixture
 def no_device(monkeypatch):
-    """As with JAX_PLATFORMS=cuda where JAX lacks the plugin."""
+    """As with JAX_PLATFORMS=cuda if JAX lacks the plugin."""
 
     def fail():
         raise AssertionError
@@ -184,14 +191,14 @@ def no_device(monkeypatch):
         (
             classify_photo.main,
             ClassifyOptions(
-                picture=ROOT / "experiments" / "studies" / "figures" / "answer.png", out=Path("new/answer.png")
+                image=ROOT / "experiments" / "studies" / "figures" / "answer.png", out=Path("new/answer.png")
             ),
         ),
         (draw.main, DrawOptions(port=0, browser=False)),
         (train.main, TrainOptions(preset="smoke", data="digits", out=Path("new"), compilation_cache=False)),
     ],
 )
-def test_a_device_that_is_missing_is_named(tmp_path, monkeypatch, main, given):
+def test_a_missing_device_is_named(tmp_path, monkeypatch, main, given):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="JAX_PLATFORMS: there is no device of that kind"):
         main(given)
@@ -202,12 +209,12 @@ def test_a_device_that_is_missing_is_named(tmp_path, monkeypatch, main, given):
     ("main", "given", "words"),
     [
         (export.main, ExportOptions(runs=(Path("nowhere"),), out=Path("new/a/b.jax")), "nowhere"),
-        (classify_photo.main, ClassifyOptions(picture=Path("nowhere.png"), out=Path("new/a/b.png")), r"nowhere\.png"),
-        (speedrun.main, SpeedrunOptions(data="digits", devices=99, out=Path("new/a/b.json")), "--devices: 99"),
+        (classify_photo.main, ClassifyOptions(image=Path("nowhere.png"), out=Path("new/a/b.png")), r"nowhere\.png"),
+        (speedrun.main, SpeedrunOptions(data="digits", devices=99, out=Path("new/a/b.json")), "devices: 99"),
         (figures.main, FigureOptions(only=("answer",), data="nowhere", to=Path("new/a")), "'nowhere'"),
     ],
 )
-def test_no_folder_is_made_for_what_is_refused_later(tmp_path, monkeypatch, main, given, words):
+def test_an_error_creates_no_directory(tmp_path, monkeypatch, main, given, words):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=words):
         main(given)
@@ -215,15 +222,15 @@ def test_no_folder_is_made_for_what_is_refused_later(tmp_path, monkeypatch, main
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to(path.with_name("target"))])
-def test_a_pipe_or_a_link_is_not_replaced_by_a_file(tmp_path, make):
+def test_a_pipe_or_a_link_is_not_replaced(tmp_path, make):
     (tmp_path / "target").touch()
     make(tmp_path / "out")
-    with pytest.raises(InputError, match="out: is there and is no ordinary file"):
+    with pytest.raises(InputError, match="out: exists and is not a regular file"):
         writable_file(tmp_path / "out")
     writable_file(tmp_path / "target")
 
 
-def test_a_name_leaves_room_for_that_of_the_draft(tmp_path):
+def test_a_name_leaves_space_for_the_temporary_name(tmp_path):
     longest = tmp_path / ("é" * 115)
     writable_file(longest)
     temporary_sibling(longest).touch()
@@ -232,14 +239,14 @@ def test_a_name_leaves_room_for_that_of_the_draft(tmp_path):
 
 
 @pytest.mark.parametrize("home", ["relative", "~nobody/.cache", "/sur\udcffr", "gs://bucket"])
-def test_a_cache_that_jax_cannot_use_is_left_out(monkeypatch, home):
+def test_a_cache_that_jax_cannot_use_is_not_used(monkeypatch, home):
     monkeypatch.setenv("XDG_CACHE_HOME", home)
     monkeypatch.setattr(jax.config, "update", None)
     start_jax(Options())
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
-def test_a_damaged_job_is_refused(refused, tmp_path, content):
+def test_a_damaged_job_json_is_an_error(refused, tmp_path, content):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "job.json").write_bytes(content)
     error = refused(pipeline.main, pipeline.PipelineOptions, "--preset", "smoke", "--data", "digits", "--out", "out")
@@ -248,51 +255,52 @@ def test_a_damaged_job_is_refused(refused, tmp_path, content):
     assert "Fix: " in error
 
 
-def test_a_job_is_claimed_again_with_the_same_settings_only(tmp_path):
+def test_a_directory_is_tied_to_its_settings(tmp_path):
     settings = {"preset": to_json(recipes.preset("smoke")), "seed": 0}
-    claim(tmp_path, settings)
-    claim(tmp_path, settings)
+    register(tmp_path, settings)
+    register(tmp_path, settings)
     with pytest.raises(InputError, match="another seed"):
-        claim(tmp_path, settings | {"seed": 1})
+        register(tmp_path, settings | {"seed": 1})
     with pytest.raises(InputError, match="was used before"):
-        claim(tmp_path, settings, resume=False)
+        register(tmp_path, settings, resume=False)
 
 
 @pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("name", ["thesis/", "members/", "submission.csv", "report.json"])
-def test_what_somebody_else_keeps_is_no_place_for_a_job(tmp_path, name):
+def test_a_directory_with_other_content_is_an_error(tmp_path, name):
     (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).touch()
     with pytest.raises(InputError, match=rf"holds '{name.rstrip('/')}', but no job.json"):
-        claim(tmp_path, {"seed": 0})
+        register(tmp_path, {"seed": 0})
     assert [path.name for path in tmp_path.iterdir()] == [name.rstrip("/")]
 
 
-def test_a_log_may_lie_there_already(tmp_path):
+def test_a_directory_may_contain_a_log(tmp_path):
     (tmp_path / "log").touch()
-    claim(tmp_path, {"seed": 0})
+    register(tmp_path, {"seed": 0})
 
 
 @pytest.mark.parametrize(("seed", "words"), [(0, None), (1, "another seed")])
-def test_of_two_that_begin_at_once_the_slower_takes_what_is_there(tmp_path, monkeypatch, seed, words):
-    write = job.write_json
+def test_of_two_simultaneous_starts_the_slower_compares(tmp_path, monkeypatch, seed, words):
+    write = output_dir.write_json
 
     def late(path, value, *, new):
         write(path, {"seed": 0})
         write(path, value, new=new)
 
-    monkeypatch.setattr(job, "write_json", late)
+    monkeypatch.setattr(output_dir, "write_json", late)
     with pytest.raises(InputError, match=words) if words else nullcontext():
-        claim(tmp_path, {"seed": seed})
+        register(tmp_path, {"seed": seed})
     assert json.loads((tmp_path / "job.json").read_text()) == {"seed": 0}
 
 
 def test_more_seeds_may_come_later(tmp_path):
     options = Options(preset="smoke", data="digits", out=tmp_path, compilation_cache=False)
-    with open_job(options, begins=True) as job:
-        one = job.teachers()
-    with open_job(replace(options, seeds=2, students=("senet",)), begins=True) as job:
-        assert (job.teachers()[:5], len(job.teachers()), len(job.students())) == (one, 10, 1)
-    with pytest.raises(InputError, match="another seed"), open_job(replace(options, seed=1), begins=True):
+    digits = data.load("digits")
+    with open_job(options, digits, begins=True) as job:
+        one_seed = job.teachers()
+    with open_job(replace(options, seeds=2, students=("senet",)), digits, begins=True) as job:
+        assert (job.teachers()[:5], len(job.teachers()), len(job.students())) == (one_seed, 10, 1)
+    with pytest.raises(InputError, match="another seed"), open_job(replace(options, seed=1), digits, begins=True):
         raise AssertionError
 
 
@@ -305,13 +313,16 @@ def test_the_command_line_changes_seeds_and_students():
 
 def test_pseudo_labels_need_validation_rows(tmp_path):
     options = Options(preset="smoke", data="digits", out=tmp_path, compilation_cache=False)
-    with open_job(options, begins=True) as job, pytest.raises(InputError, match="holds out no rows"):
-        choose_pseudo_labels(job._replace(valid_rows=np.zeros(0, int)))
+    with (
+        open_job(options, data.load("digits"), begins=True) as job,
+        pytest.raises(InputError, match="holds out no rows"),
+    ):
+        choose_pseudo_labels(replace(job, data=replace(job.data, valid_rows=np.zeros(0, int))))
     assert not (tmp_path / "pseudo_labels").exists()
 
 
 @pytest.mark.parametrize(("wrong", "words"), [({"seeds": 0}, "--seeds: is 0"), ({"students": ("vgg",)}, "'vgg'")])
-def test_impossible_seeds_and_students_are_refused(wrong, words):
+def test_impossible_seeds_and_students_are_errors(wrong, words):
     with pytest.raises(InputError, match=words):
         chosen_preset(Options(**wrong), "smoke")
 

@@ -40,14 +40,14 @@ def test_a_damaged_entry_is_replaced(tmp_path):
 
 @pytest.fixture
 def configured(monkeypatch):
-    """The settings that JAX is given; it does not take them."""
+    """The settings that JAX would get."""
     found = {}
     monkeypatch.setattr("jax.config.update", found.__setitem__)
     monkeypatch.setattr("warnings.showwarning", lambda *rest: None)
     return found
 
 
-def test_the_directory_is_the_users_own(configured, tmp_path):
+def test_only_the_user_can_access_the_directory(configured, tmp_path):
     mask = os.umask(0)
     try:
         use_cache(tmp_path / "jaxnets" / "xla")
@@ -60,7 +60,7 @@ def test_the_directory_is_the_users_own(configured, tmp_path):
 
 @pytest.mark.parametrize("name", ["jaxnets", "jaxnets/xla"])
 @pytest.mark.parametrize("mode", [0o720, 0o702, None])
-def test_a_directory_of_others_is_refused(configured, tmp_path, monkeypatch, name, mode):
+def test_a_directory_that_others_can_write_to_is_an_error(configured, tmp_path, monkeypatch, name, mode):
     use_cache(tmp_path / "jaxnets" / "xla")
     configured.clear()
     if mode is None:
@@ -72,7 +72,7 @@ def test_a_directory_of_others_is_refused(configured, tmp_path, monkeypatch, nam
     assert configured == {}
 
 
-def test_without_a_directory_programs_are_compiled_each_time(configured, tmp_path):
+def test_without_a_directory_the_cache_is_off(configured, tmp_path):
     (tmp_path / "jaxnets").touch()
     with pytest.warns(UserWarning, match=r"xla: cannot be made \(.*\), so programs are compiled at every start"):
         use_cache(tmp_path / "jaxnets" / "xla")

@@ -6,7 +6,7 @@ from jaxnets import data
 from jaxnets.errors import InputError
 from jaxnets.inference.ensemble import combine
 from jaxnets.store.atomic import write_json
-from jaxnets.store.manifest import sealed_folder
+from jaxnets.store.manifest import committed_folder
 from jaxnets.store.train_rows import was_trained_on
 from tests.experiments.processes import finish
 
@@ -23,7 +23,7 @@ def crossed(start, shared, tmp_path_factory):
     return out, stdout
 
 
-def test_every_row_is_predicted_by_a_model_that_was_not_trained_on_it(crossed):
+def test_models_are_not_trained_on_the_rows_that_they_predict(crossed):
     out, _ = crossed
     digits = data.load("digits")._replace(y_test=None)
     labels = digits.y_train
@@ -35,28 +35,28 @@ def test_every_row_is_predicted_by_a_model_that_was_not_trained_on_it(crossed):
     assert (combine(log_probs).argmax(-1) == labels).mean() > 0.15
 
 
-def test_the_table_has_errors_and_the_comparison_pairs(crossed):
+def test_the_tables_have_a_row_per_model(crossed):
     _, stdout = crossed
     rows = [line for line in stdout.splitlines() if "wide_cnn-0 " in line and "│" in line]
-    assert len(rows) == 3  # plain, through the views, and against itself
+    assert len(rows) == 3  # one view, all views, and the comparison with itself
     assert "│ 1.000 │ +0.00000 ± 0.00000" in rows[-1]
 
 
 @pytest.mark.parametrize("folds", [1, 10_000])
-def test_a_number_of_folds_that_cannot_be_is_refused(folds, tmp_path):
+def test_an_impossible_number_of_folds_is_an_error(folds, tmp_path):
     with pytest.raises(InputError, match="folds: is"):
         main(CrossValidateOptions(data="digits", folds=folds, out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
-def test_a_missing_comparison_is_refused_before_any_training(tmp_path):
+def test_a_missing_comparison_is_an_error_before_any_training(tmp_path):
     with pytest.raises(InputError, match="oof: is missing"):
         main(CrossValidateOptions(data="digits", out=tmp_path / "out", against=tmp_path / "other"))
     assert not (tmp_path / "out").exists()
 
 
 def test_a_comparison_with_other_data_is_refused_before_any_training(tmp_path):
-    with sealed_folder(tmp_path / "other" / "oof", {}):
+    with committed_folder(tmp_path / "other" / "oof", {}):
         pass
     write_json(tmp_path / "other" / "fold-0" / "job.json", {"data_sha256": "another"})
     with pytest.raises(InputError, match="is a cross-validation on other data"):

@@ -1,4 +1,4 @@
-"""The page in a real browser, with the networks of the repository: drawn on, read, cleared, and used by keyboard."""
+"""The drawing page in Chromium with the pretrained models: mouse, keyboard, undo, small windows, contrast."""
 
 import re
 import shutil
@@ -9,25 +9,25 @@ from playwright import sync_api as playwright
 
 from experiments.demo.predictor import load_all
 from experiments.demo.server import listen, make_app, make_server
-from experiments.draw import about
+from experiments.draw import published_accuracies
 from tests.experiments.strokes import strokes
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 FLAGS += " --disable-component-update --disable-sync"
-PATIENCE = 60_000  # milliseconds
+TIMEOUT = 60_000  # milliseconds
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
 
 
 @pytest.fixture(scope="module")
 def address():
-    """Of the page, with its networks."""
+    """The address of a running server."""
     predictor = load_all()
     predictor.milliseconds(1)
     with listen(0) as listener:
         port = listener.getsockname()[1]
-        running = make_server(make_app(predictor, about(predictor.names), port=port))
+        running = make_server(make_app(predictor, published_accuracies(predictor.names), port=port))
         thread = threading.Thread(target=running.run, args=([listener],))
         thread.start()
         yield f"http://127.0.0.1:{port}/"
@@ -37,13 +37,13 @@ def address():
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    """browser(**options) -> a window; with a folder of its own for what the browser keeps."""
+    """browser(**options) -> a window with a temporary profile."""
     with playwright.sync_playwright() as driver:
         started = []
 
         def start(**options):
             folder = tmp_path_factory.mktemp("chromium")
-            launch = {"executable_path": CHROMIUM, "args": FLAGS.split(), "timeout": PATIENCE}
+            launch = {"executable_path": CHROMIUM, "args": FLAGS.split(), "timeout": TIMEOUT}
             started.append(driver.chromium.launch_persistent_context(str(folder), **launch, **options))
             return started[-1].pages[0]
 
@@ -59,21 +59,24 @@ def window(browser):
 
 @pytest.fixture
 def page(window, address):
-    """The page just opened. It must say nothing on the console, and ask nobody but this machine, and not too often."""
-    said, asked = [], []
-    window.set_default_timeout(PATIENCE)
-    hear = {"console": lambda message: said.append(message.text), "pageerror": lambda error: said.append(str(error))}
-    hear["request"] = lambda request: asked.append(request.url)
-    for event, listener in hear.items():
+    """The page, just opened. Fails on console messages, external requests and too many requests."""
+    messages, urls = [], []
+    window.set_default_timeout(TIMEOUT)
+    listeners = {
+        "console": lambda message: messages.append(message.text),
+        "pageerror": lambda error: messages.append(str(error)),
+        "request": lambda request: urls.append(request.url),
+    }
+    for event, listener in listeners.items():
         window.on(event, listener)
     window.goto(address)
     window.wait_for_selector("html[data-ready]")
     yield window
-    for event, listener in hear.items():
+    for event, listener in listeners.items():
         window.remove_listener(event, listener)
-    assert said == []
-    assert all(url.startswith(address) for url in asked)
-    assert len(asked) < 500
+    assert messages == []
+    assert all(url.startswith(address) for url in urls)
+    assert len(urls) < 500
 
 
 def draw(page, digit):
@@ -87,45 +90,45 @@ def draw(page, digit):
         page.mouse.up()
 
 
-def hears(page, text):
-    """Waits until a screen reader would say it."""
-    playwright.expect(page.get_by_role("status")).to_have_text(re.compile(text), timeout=PATIENCE)
+def expect_status(page, text):
+    """Wait for the announcement to screen readers."""
+    playwright.expect(page.get_by_role("status")).to_have_text(re.compile(text), timeout=TIMEOUT)
 
 
-def answers(page):
+def predictions(page):
     return [cell.inner_text() for cell in page.locator("#members td:last-child").all()]
 
 
 @pytest.mark.parametrize("digit", range(10))
-def test_a_digit_drawn_with_the_mouse_is_read(page, digit):
+def test_a_digit_drawn_with_the_mouse_is_classified(page, digit):
     draw(page, digit)
-    hears(page, rf"^A {digit}, (9\d|100)\s% sure")
+    expect_status(page, rf"^Prediction {digit}, confidence (9\d|100)\s%")
     assert page.locator("#digit").inner_text() == str(digit)
-    assert answers(page) == [str(digit)] * 6
+    assert predictions(page) == [str(digit)] * 6
     assert page.locator("#views figcaption").all_inner_texts() == [str(digit)] * 9
     meters = [int(meter.get_attribute("aria-valuenow")) for meter in page.get_by_role("meter").all()]
     assert meters.index(max(meters)) == digit
-    assert re.match(r"\d+ ms to predict, \d+ ms from pen to bars", page.locator("#latency").inner_text())
+    assert re.match(r"\d+ ms per prediction, \d+ ms from pen to screen", page.locator("#latency").inner_text())
 
 
 def test_clear_and_undo(page):
     draw(page, 7)
-    hears(page, "^A 7")
+    expect_status(page, "^Prediction 7")
     page.get_by_role("button", name="Clear").click()
-    hears(page, "empty")
-    assert answers(page) == [""] * 6
+    expect_status(page, "empty")
+    assert predictions(page) == [""] * 6
     assert page.locator("#digit").inner_text() == "?"
     draw(page, 4)
-    hears(page, "^A 4")
+    expect_status(page, "^Prediction 4")
     page.get_by_role("button", name="Undo").click()  # the second stroke
     page.get_by_role("button", name="Undo").click()
-    hears(page, "empty")
+    expect_status(page, "empty")
     assert page.get_by_role("button", name="Undo").is_disabled()
 
 
-def test_the_image_that_the_networks_see_is_that_of_mnist(page):
+def test_drawings_are_preprocessed_like_mnist(page):
     draw(page, 3)
-    hears(page, "^A 3")
+    expect_status(page, "^Prediction 3")
     ink = page.evaluate("""() => {
         const data = document.querySelector("#views canvas").getContext("2d").getImageData(0, 0, 28, 28).data;
         return Array.from({length: 784}, (_, i) => data[4 * i + 3]);
@@ -136,7 +139,7 @@ def test_the_image_that_the_networks_see_is_that_of_mnist(page):
     assert 60 < sum(ink) / 255 < 140  # MNIST's mean is 103, of its threes 111
 
 
-def test_all_is_reached_by_keyboard_and_has_a_name(page):
+def test_every_control_has_a_name_and_is_reachable_by_keyboard(page):
     focused = lambda: page.evaluate("document.activeElement.ariaLabel || document.activeElement.innerText")
     draw(page, 1)
     page.get_by_role("heading", name="Draw a digit").click()
@@ -144,40 +147,40 @@ def test_all_is_reached_by_keyboard_and_has_a_name(page):
     for _ in range(3):
         page.keyboard.press("Tab")
         reached.append(focused())
-    assert reached == ["Paper for one digit", "Undo", "Clear"]
+    assert reached == ["Drawing area for one digit", "Undo", "Clear"]
     page.keyboard.press("Enter")
-    hears(page, "empty")
-    assert focused() == "Paper for one digit"
+    expect_status(page, "empty")
+    assert focused() == "Drawing area for one digit"
     digits = [str(digit) for digit in range(10)]
     assert [meter.get_attribute("aria-label") for meter in page.get_by_role("meter").all()] == digits
-    assert page.get_by_role("columnheader").all_inner_texts() == ["network", *digits, "answer"]
-    assert page.get_by_role("group", name="The five together").count() == 1
-    assert page.get_by_role("application", name="Paper for one digit").count() == 1
+    assert page.get_by_role("columnheader").all_inner_texts() == ["model", *digits, "prediction"]
+    assert page.get_by_role("group", name="Ensemble of the five CNNs").count() == 1
+    assert page.get_by_role("application", name="Drawing area for one digit").count() == 1
 
 
-def test_a_one_drawn_with_arrow_keys_is_read(page):
+def test_a_digit_drawn_with_arrow_keys_is_classified(page):
     page.locator("#paper").focus()
     page.keyboard.press("Space")
     for _ in range(16):
         page.keyboard.press("ArrowDown")
     page.keyboard.press("Space")
-    hears(page, "^A 1")
+    expect_status(page, "^Prediction 1")
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Backspace")
-    hears(page, "empty")
+    expect_status(page, "empty")
 
 
-def test_a_small_window_shows_all_without_scrolling_sideways(page):
+def test_a_small_window_needs_no_horizontal_scrolling(page):
     page.set_viewport_size({"width": 360, "height": 700})
     draw(page, 5)
-    hears(page, "^A 5")
+    expect_status(page, "^Prediction 5")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.locator("#digit").bounding_box()["y"] < 700
     page.set_viewport_size({"width": 1100, "height": 860})
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(page, scheme):
+def test_text_has_enough_contrast(page, scheme):
     page.emulate_media(color_scheme=scheme)
     contrasts = page.evaluate("""() => {
         const style = getComputedStyle(document.documentElement);
@@ -193,11 +196,11 @@ def test_text_stands_out_from_its_ground(page, scheme):
     assert min(contrasts) >= 4.5  # WCAG 2.2, 1.4.3
 
 
-def test_a_program_that_has_gone_is_told(page):
+def test_a_missing_server_is_reported(page):
     page.route("**/predict", lambda route: route.fulfill(body="somebody else"))
     errors = page.get_by_role("alert")
     draw(page, 1)
-    playwright.expect(errors).to_contain_text("python -m experiments.draw", timeout=PATIENCE)
+    playwright.expect(errors).to_contain_text("python -m experiments.draw", timeout=TIMEOUT)
     page.unroute("**/predict")
     draw(page, 1)
-    playwright.expect(errors).to_be_hidden(timeout=PATIENCE)
+    playwright.expect(errors).to_be_hidden(timeout=TIMEOUT)

@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 
 from experiments.demo.predictor import VIEWS, Predictor, load_all
-from experiments.tools.list_models import shipped
+from experiments.tools.list_models import pretrained_accuracy
 from jaxnets.errors import InputError
 from jaxnets.models import create_model
 from jaxnets.normalise import normalise
@@ -38,54 +38,54 @@ def ink():
     return ink
 
 
-def test_each_network_gives_the_probabilities_that_it_gives_alone(models, predictor, ink):
-    answer = predictor(ink)
+def test_each_model_gives_the_probabilities_of_a_separate_call(models, predictor, ink):
+    prediction = predictor(ink)
     assert predictor.names == list(models)
-    assert (answer.views.shape, answer.members.shape) == ((VIEWS, 28, 28), (2, VIEWS, 10))
-    np.testing.assert_allclose(answer.members.sum(-1), 1, rtol=1e-5)
-    plain = normalise(ink)[None, ..., None].astype(np.float32) / 255
-    for name, found in zip(models, answer.members, strict=True):
-        np.testing.assert_allclose(found[:1], nnx.softmax(models[name](plain)), rtol=1e-4)
-    assert len(np.unique(answer.members[0].round(6), axis=0)) == VIEWS
+    assert (prediction.views.shape, prediction.members.shape) == ((VIEWS, 28, 28), (2, VIEWS, 10))
+    np.testing.assert_allclose(prediction.members.sum(-1), 1, rtol=1e-5)
+    image = normalise(ink)[None, ..., None].astype(np.float32) / 255
+    for name, found in zip(models, prediction.members, strict=True):
+        np.testing.assert_allclose(found[:1], nnx.softmax(models[name](image)), rtol=1e-4)
+    assert len(np.unique(prediction.members[0].round(6), axis=0)) == VIEWS
 
 
-def test_the_views_are_what_the_networks_saw(models, predictor, ink):
-    answer = predictor(ink)
-    np.testing.assert_array_equal(answer.views[0], normalise(ink))
-    seen = answer.views[..., None].astype(np.float32) / 255
-    np.testing.assert_allclose(answer.members[0], nnx.softmax(models["wide_cnn"](seen)), atol=2e-2)
-    assert answer.views.max(axis=(1, 2)).min() > 128
+def test_the_views_are_the_inputs_of_the_models(models, predictor, ink):
+    prediction = predictor(ink)
+    np.testing.assert_array_equal(prediction.views[0], normalise(ink))
+    seen = prediction.views[..., None].astype(np.float32) / 255
+    np.testing.assert_allclose(prediction.members[0], nnx.softmax(models["wide_cnn"](seen)), atol=2e-2)
+    assert prediction.views.max(axis=(1, 2)).min() > 128
 
 
-def test_answers_repeat_and_blank_paper_has_none(predictor, ink):
-    for one, other in zip(predictor(ink), predictor(ink), strict=True):
-        np.testing.assert_array_equal(one, other)
+def test_predictions_repeat_and_need_ink(predictor, ink):
+    for first, second in zip(predictor(ink), predictor(ink), strict=True):
+        np.testing.assert_array_equal(first, second)
     with pytest.raises(ValueError, match="no ink"):
         predictor(0 * ink)
 
 
-def test_times_are_in_rising_order(predictor):
+def test_times_are_sorted(predictor):
     times = predictor.milliseconds(5)
     assert (len(times), times[0] > 0, times) == (5, True, sorted(times))
 
 
 def test_missing_networks_have_their_remedy(tmp_path):
-    with pytest.raises(InputError, match=r"no pretrained network 'resnet' .* Fix: fetch the networks again"):
+    with pytest.raises(InputError, match=r"no pretrained model 'resnet'; it has none\. Fix: restore the folder"):
         load_all(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["senet", "scratch"])
-def test_networks_that_are_not_as_they_were_published_are_not_shown(tmp_path, name):
+def test_modified_models_are_rejected(tmp_path, name):
     shutil.copytree(PRETRAINED, tmp_path / "pretrained")
     (tmp_path / "pretrained" / name / "result.json").write_text('{"test_accuracy": 1, "test_accuracy_mean": 1}')
     with pytest.raises(InputError, match=rf"{name}/result\.json: was changed after it was written"):
         load_all(tmp_path / "pretrained")
 
 
-def test_a_changed_accuracy_is_not_listed(tmp_path, monkeypatch):
+def test_a_modified_accuracy_is_rejected(tmp_path, monkeypatch):
     shutil.copytree(PRETRAINED / "senet", tmp_path / "senet")
     monkeypatch.setattr(weights, "PRETRAINED", tmp_path)
-    assert shipped("senet").startswith("99.")
+    assert pretrained_accuracy("senet").startswith("99.")
     (tmp_path / "senet" / "result.json").write_text('{"test_accuracy": 1}')
     with pytest.raises(InputError, match=r"senet/result\.json: was changed after it was written"):
-        shipped("senet")
+        pretrained_accuracy("senet")

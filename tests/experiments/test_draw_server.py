@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from experiments import draw
 from experiments.demo import predictor, server
-from experiments.demo.predictor import Answer
+from experiments.demo.predictor import Prediction
 from experiments.draw import DrawOptions, main
 from jaxnets.errors import InputError
 from jaxnets.normalise import normalise
@@ -23,8 +23,8 @@ ABOUT = {"resnet": 0.997, "scratch": 0.9818}
 
 
 def predict(ink):
-    """As a predictor with two members and three views that are sure of nothing."""
-    return Answer(np.stack(3 * [normalise(ink)]), np.full((2, 3, 10), 0.1), np.full(10, 0.1))
+    """A predictor with two members, three views and uniform probabilities."""
+    return Prediction(np.stack(3 * [normalise(ink)]), np.full((2, 3, 10), 0.1), np.full(10, 0.1))
 
 
 @pytest.fixture
@@ -34,18 +34,18 @@ def client():
 
 
 @pytest.fixture
-def ask(client):
-    """ask(body, **headers) -> the answer to a drawing."""
+def send(client):
+    """send(body, **headers) -> the response to POST /predict."""
 
-    def send(body=DRAWING, **headers):
+    def post_drawing(body=DRAWING, **headers):
         return client.post("/predict", content=body, headers={"content-type": "application/octet-stream"} | headers)
 
-    return send
+    return post_drawing
 
 
 @contextlib.contextmanager
 def serving(predict):
-    """Yields the port of a server that ends with the block."""
+    """Yield the port of a server that runs inside the block."""
     with server.listen(0) as listener:
         number = listener.getsockname()[1]
         running = server.make_server(server.make_app(predict, ABOUT, port=number))
@@ -60,17 +60,17 @@ def serving(predict):
 
 @pytest.fixture
 def port(monkeypatch):
-    """Of a server that cuts connections off after half a second, of five at most."""
+    """The port of a server that closes connections after half a second, with at most five of them."""
     monkeypatch.setattr(server, "SECONDS", 0.5)
     monkeypatch.setattr(server, "CONNECTIONS", 5)
     with serving(predict) as number:
         yield number
 
 
-def test_a_drawing_is_answered_by_every_network(ask):
-    answer = ask(origin=f"http://127.0.0.1:{PORT}")
-    assert answer.status_code == 200
-    content = answer.json()
+def test_a_drawing_gets_predictions_of_every_model(send):
+    response = send(origin=f"http://127.0.0.1:{PORT}")
+    assert response.status_code == 200
+    content = response.json()
     assert np.shape(content["ensemble"]) == np.shape(content["scratch"]) == (10,)
     assert (np.shape(content["members"]), np.shape(content["views"])) == ((2, 10), (3, 10))
     assert len(content["images"]) == 3
@@ -78,23 +78,23 @@ def test_a_drawing_is_answered_by_every_network(ask):
 
 
 @pytest.mark.parametrize("path", [*server.PAGE, "/about"])
-def test_the_page_needs_nothing_from_elsewhere(client, path):
-    answer = client.get(path)
-    assert answer.status_code == 200
-    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
-    assert "unsafe" not in answer.headers["content-security-policy"]
-    assert answer.headers["cross-origin-resource-policy"] == "same-origin"
-    assert "http" not in answer.text.replace("http://www.w3.org/2000/svg", "")
+def test_the_page_has_no_external_resources(client, path):
+    response = client.get(path)
+    assert response.status_code == 200
+    assert response.headers["content-security-policy"].startswith("default-src 'none'")
+    assert "unsafe" not in response.headers["content-security-policy"]
+    assert response.headers["cross-origin-resource-policy"] == "same-origin"
+    assert "http" not in response.text.replace("http://www.w3.org/2000/svg", "")
 
 
 @pytest.mark.parametrize("host", ["example.com", f"example.com:{PORT}", "127.0.0.1", f"127.0.0.1:{PORT + 1}", ""])
-def test_a_foreign_host_is_refused(client, host):
+def test_a_foreign_host_is_rejected(client, host):
     for path in ("/", "/about", "/nowhere"):
         assert client.get(path, headers={"host": host}).status_code == 403
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
-def test_browsers_omit_port_80(name):
+def test_port_80_may_be_omitted(name):
     app = server.make_app(predict, ABOUT, port=80)
     client = TestClient(app, base_url=f"http://{name}")
     headers = {"content-type": "application/octet-stream", "origin": f"http://{name}"}
@@ -104,8 +104,8 @@ def test_browsers_omit_port_80(name):
 
 
 @pytest.mark.parametrize("origin", ["null", "http://example.com", f"https://127.0.0.1:{PORT}", "http://127.0.0.1", ""])
-def test_a_foreign_origin_is_refused(ask, origin):
-    assert ask(origin=origin).status_code == 403
+def test_a_foreign_origin_is_rejected(send, origin):
+    assert send(origin=origin).status_code == 403
 
 
 @pytest.mark.parametrize(
@@ -120,16 +120,16 @@ def test_a_foreign_origin_is_refused(ask, origin):
         (bytes(3 << 20), 413),
     ],
 )
-def test_only_a_drawing_of_the_right_size_is_read(ask, body, code):
-    answer = ask(body)
-    assert answer.status_code == code
-    assert "Traceback" not in answer.text
+def test_a_body_of_another_size_is_rejected(send, body, code):
+    response = send(body)
+    assert response.status_code == code
+    assert "Traceback" not in response.text
 
 
 @pytest.mark.parametrize("body", [b"{", b'{"pixels": [NaN]}', json.dumps(list(DRAWING)).encode()])
-def test_other_kinds_of_body_are_refused(ask, body):
-    assert ask(body, **{"content-type": "application/json"}).status_code == 415
-    assert ask(body).status_code in (400, 413)
+def test_other_content_types_are_rejected(send, body):
+    assert send(body, **{"content-type": "application/json"}).status_code == 415
+    assert send(body).status_code in (400, 413)
 
 
 def test_headers_are_limited(client):
@@ -138,34 +138,34 @@ def test_headers_are_limited(client):
     assert client.get("/" + 17_000 * "a").status_code == 431
 
 
-def test_a_fault_of_ours_is_not_shown(monkeypatch, ask):
-    monkeypatch.setattr(server, "to_json", lambda answer: {"nan": float("nan")})
-    answer = ask()
-    assert (answer.status_code, answer.text) == (500, "Internal Server Error")
+def test_an_internal_error_shows_no_details(monkeypatch, send):
+    monkeypatch.setattr(server, "to_json", lambda prediction: {"nan": float("nan")})
+    response = send()
+    assert (response.status_code, response.text) == (500, "Internal Server Error")
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_hostile_requests_are_refused_or_cut_off(port, name, caplog):
+def test_hostile_requests_are_rejected_or_closed(port, name, caplog):
     attack, allowed = ATTACKS[name]
     assert strike(port, attack, patience=60) in allowed
     assert strike(port, post(), patience=60) == 200
     assert caplog.messages == []
 
 
-def test_silent_connections_keep_nobody_out(port, monkeypatch):
+def test_idle_connections_do_not_block_others(port, monkeypatch):
     monkeypatch.setattr(server, "SECONDS", 600)
     with contextlib.ExitStack() as silent:
         opened = [silent.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60)) for _ in range(20)]
         assert strike(port, post(), patience=60) == 200
         with contextlib.suppress(ConnectionError):
-            assert opened[0].recv(1) == b""  # the oldest is cut off, not the newest
+            assert opened[0].recv(1) == b""  # the oldest is closed, not the newest
         for connection in opened[-3:]:
             connection.settimeout(0)
             with pytest.raises(BlockingIOError):
                 connection.recv(1)
 
 
-def test_serving_ends_with_a_signal_that_is_not_ignored(monkeypatch):
+def test_the_server_stops_on_signals_that_are_not_ignored(monkeypatch):
     before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
     seen = []
 
@@ -185,25 +185,28 @@ def test_serving_ends_with_a_signal_that_is_not_ignored(monkeypatch):
     assert seen == [False, True]
 
 
-def test_no_other_address_is_bound(port):
+def test_only_the_loopback_address_is_bound(port):
     assert is_open(port, "127.0.0.1")
     assert not is_open(port, "127.0.0.2")
 
 
-def test_a_port_that_cannot_be_had_is_named():
-    with server.listen(0) as taken, pytest.raises(InputError, match=r"--port: \d+ cannot be had .* Fix: give another"):
+def test_an_unavailable_port_is_reported():
+    with (
+        server.listen(0) as taken,
+        pytest.raises(InputError, match=r"--port: \d+ is not available .* Fix: give another"),
+    ):
         server.listen(taken.getsockname()[1])
     with pytest.raises(InputError, match="--port: 70000"):
         server.listen(70_000)
 
 
-def test_a_missing_extra_has_its_remedy(monkeypatch):
+def test_a_missing_extra_is_reported(monkeypatch):
     monkeypatch.setattr(draw, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"starlette is not installed. Fix: pip install -e '.\[demo\]'"):
         main(DrawOptions())
 
 
-def test_the_page_is_served_while_a_text_browser_is_open(monkeypatch, tmp_path):
+def test_a_text_browser_does_not_block_the_server(monkeypatch, tmp_path):
     script = tmp_path / "browser.py"
     script.write_text(
         "import contextlib, socket, sys, urllib.parse\n"
@@ -225,16 +228,16 @@ def test_the_page_is_served_while_a_text_browser_is_open(monkeypatch, tmp_path):
     main(DrawOptions(port=0))
 
 
-def test_attacks_are_of_both_kinds():
+def test_some_attacks_are_closed_and_some_rejected():
     assert sum(CUT in allowed for _, allowed in ATTACKS.values()) >= 5
     assert len(ATTACKS) >= 31
 
 
-def test_nobody_waits_for_those_who_have_hung_up(monkeypatch):
-    asked, go_on = [], threading.Event()
+def test_requests_of_closed_connections_are_skipped(monkeypatch):
+    calls, go_on = [], threading.Event()
 
     def slow(ink):
-        asked.append(go_on.wait(60))
+        calls.append(go_on.wait(60))
         return predict(ink)
 
     with serving(slow) as number:
@@ -246,7 +249,7 @@ def test_nobody_waits_for_those_who_have_hung_up(monkeypatch):
             patient.sendall(request)
             go_on.set()
             assert patient.recv(12) == b"HTTP/1.1 200"
-    assert len(asked) <= 3
+    assert len(calls) <= 3
 
 
 @pytest.mark.parametrize("method", ["POST", "HEAD"])
@@ -258,7 +261,7 @@ def test_malformed_bodies_print_nothing(port, caplog, host, method):
     assert caplog.messages == []
 
 
-def test_a_server_that_ends_while_it_waits_for_a_body_prints_nothing(caplog):
+def test_stopping_while_waiting_for_a_body_prints_nothing(caplog):
     with socket.socket() as connection, serving(predict) as number:
         connection.settimeout(60)
         connection.connect(("127.0.0.1", number))

@@ -1,4 +1,4 @@
-"""Results that are computed in another environment than the rest of a job: every stage warns of them or refuses."""
+"""Results that are computed in another environment than the rest: every stage warns or raises."""
 
 import json
 import shutil
@@ -16,12 +16,12 @@ from experiments.pipeline import PipelineOptions
 from experiments.train import TrainOptions
 from jaxnets.errors import InputError
 from jaxnets.store import fingerprint
-from jaxnets.store.manifest import check, seal
+from jaxnets.store.manifest import check_manifest, write_manifest
 from tests.experiments.processes import files
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 STUDENT = "members/deep_cnn-0-student"
-OTHER_LABELS = rf"{STUDENT}: was trained on other pseudo-labels than those that are chosen now"
+OTHER_LABELS = rf"{STUDENT}: was trained on other pseudo-labels than the current ones"
 
 
 @pytest.fixture
@@ -39,12 +39,12 @@ def start(main, options, out, **given):
 
 
 def change(path, name, function):
-    """Changes an array of a sealed directory, and seals it again."""
-    made_from = check(path.parent)
+    """Change an array of a sealed directory, and seal it again."""
+    made_from = check_manifest(path.parent)
     with np.load(path) as file:
         arrays = dict(file)
     np.savez(path, **arrays | {name: function(arrays[name])})
-    seal(path.parent, made_from)
+    write_manifest(path.parent, made_from)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def change(path, name, function):
     ],
 )
 @pytest.mark.usefixtures("elsewhere")
-def test_no_stage_computes_elsewhere_if_the_bits_must_be_identical(job, main, options, missing):
+def test_no_stage_computes_in_another_environment_if_results_must_be_identical(job, main, options, missing):
     start(main, options, job, require_identical=True)  # nothing to compute
     shutil.rmtree(job / missing)
     before = files(job)
@@ -68,7 +68,7 @@ def test_no_stage_computes_elsewhere_if_the_bits_must_be_identical(job, main, op
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_a_stage_that_computed_elsewhere_is_recorded(job, monkeypatch):
+def test_another_environment_is_recorded(job, monkeypatch):
     shutil.rmtree(job / "ensemble")
     with pytest.warns(UserWarning, match="the bits may differ") as caught:
         start(ensemble.main, EnsembleOptions, job)
@@ -76,40 +76,43 @@ def test_a_stage_that_computed_elsewhere_is_recorded(job, monkeypatch):
     record = json.loads((job / "job.json").read_text())
     [later] = record["later_fingerprints"]
     assert (later["processors"], record["fingerprint"]["processors"] == 99) == (99, False)
-    with pytest.raises(InputError, match="job: the bits may differ"):  # where the job began
+    with pytest.raises(InputError, match="job: the bits may differ"):  # even where the first results were computed
         compare_once(job, record["fingerprint"], identical=True)()
 
 
-def test_jobs_without_a_usable_record(tmp_path):
-    for content, words in (({}, "was not recorded"), ({"fingerprint": 3}, "is damaged: a fingerprint is no object")):
+def test_a_missing_or_damaged_fingerprint_is_an_error(tmp_path):
+    for content, words in (
+        ({}, "was not recorded"),
+        ({"fingerprint": 3}, "a fingerprint is not an object"),
+    ):
         (tmp_path / "job.json").write_text(json.dumps(content))
         with pytest.raises(InputError, match=words):
             compare_once(tmp_path, fingerprint.fingerprint(jax.devices()), identical=True)()
 
 
-def test_pseudo_labels_outlast_predictions_with_other_bits(job):
+def test_pseudo_labels_are_kept_if_predictions_change_in_their_last_bits(job):
     before = files(job / "pseudo_labels")
     change(job / "predictions" / "senet-0" / "test.npz", "log_probs", lambda log_probs: log_probs - 1e-6)
     start(pseudo_label.main, Options, job)
     assert files(job / "pseudo_labels") == before
 
 
-def test_a_student_of_other_pseudo_labels_is_kept(job):
-    again = lambda **given: start(train.main, TrainOptions, job, family="deep_cnn", student=True, **given)
+def test_a_student_trained_on_other_pseudo_labels_is_kept(job):
+    options = {"family": "deep_cnn", "student": True}
     change(job / "pseudo_labels" / "selected.npz", "targets", lambda targets: targets * 0.999)
     before = files(job)
     with pytest.warns(UserWarning, match=OTHER_LABELS + "; it is kept"):
-        again()
+        start(train.main, TrainOptions, job, **options)
     with pytest.raises(InputError, match=OTHER_LABELS):
-        again(require_identical=True)
+        start(train.main, TrainOptions, job, **options, require_identical=True)
     assert files(job) == before
     shutil.rmtree(job / STUDENT)
     shutil.copytree(job / "members" / "deep_cnn-0", job / STUDENT)
     with pytest.raises(InputError, match=f"{STUDENT}: was trained with other settings or pseudo-labels"):
-        again()
+        start(train.main, TrainOptions, job, **options)
 
 
-def test_networks_that_belong_to_no_job_cannot_be_compared(tmp_path):
+def test_models_without_an_output_directory_cannot_be_compared(tmp_path):
     options = EvaluateOptions(runs=(tmp_path,), data="digits", require_identical=True)
-    with pytest.raises(InputError, match="--require-identical: is for jobs"):
+    with pytest.raises(InputError, match="--require-identical: needs an output directory"):
         evaluate.main(options)

@@ -12,14 +12,14 @@ from types import SimpleNamespace
 import pytest
 
 from experiments.cli import exit_codes
-from experiments.cli.exit_codes import Stopped, deferred, handle, in_one_line
+from experiments.cli.exit_codes import Stopped, deferred, in_one_line, on_signal
 from jaxnets.errors import DivergedError, InputError
 from tests.experiments.conftest import ROOT
 
 
 @pytest.fixture(autouse=True)
 def as_before(monkeypatch):
-    """Signals and warnings are the process's own: they are put back."""
+    """Restore the handlers of signals and warnings."""
     monkeypatch.setattr(exit_codes, "received", [])
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
@@ -30,8 +30,8 @@ def as_before(monkeypatch):
         signal.signal(number, handler)
 
 
-def leave(error, **options):
-    """-> the exit code of a program that ends so."""
+def exit_code(error, **options):
+    """Return the exit code of a program that raises this error."""
     with pytest.raises(SystemExit) as end, in_one_line(**({"resumes": True} | options)):
         raise error
     return end.value.code
@@ -42,7 +42,7 @@ def leave(error, **options):
     [
         (InputError("a.csv:3", "is short", "mend it"), 2, "error: a.csv:3: is short. Fix: mend it.\n"),
         (DivergedError("senet: loss nan"), 3, "error: senet: loss nan. What was saved before is kept. Fix: a lower"),
-        (Stopped(signal.SIGTERM), 143, "stopped: what was saved is kept; go on with\n"),
+        (Stopped(signal.SIGTERM), 143, "stopped: what was saved is kept; continue with\n"),
         (Stopped(signal.SIGINT), 130, "-m experiments.pipeline --out 'a folder'\n"),
         (
             OSError(errno.ENOSPC, "No space left", "a.lock"),
@@ -61,15 +61,15 @@ def leave(error, **options):
         ),
         (MemoryError(), 2, "error: memory: is exhausted. Fix: free some or allow more"),
         (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes."), 2, "error: memory: RESOURCE_EXHAUSTED"),
-        (OSError(errno.EINVAL, "ours"), 1, "error: this should not have happened."),
-        (OSError(errno.EBADF, "ours"), 1, "error: this should not have happened."),
-        (ProcessLookupError(errno.ESRCH, "ours"), 1, "error: this should not have happened."),
-        (OSError("ours"), 1, "error: this should not have happened."),
-        (ZeroDivisionError("ours"), 1, "error: this should not have happened. Fix: report it, with the lines above.\n"),
+        (OSError(errno.EINVAL, "of ours"), 1, "error: this is a bug."),
+        (OSError(errno.EBADF, "of ours"), 1, "error: this is a bug."),
+        (ProcessLookupError(errno.ESRCH, "of ours"), 1, "error: this is a bug."),
+        (OSError("of ours"), 1, "error: this is a bug."),
+        (ZeroDivisionError("of ours"), 1, "error: this is a bug. Fix: report it, with the lines above.\n"),
     ],
 )
-def test_every_end_has_its_code_and_words(capfd, error, code, words):
-    assert leave(error) == code
+def test_every_end_has_an_exit_code_and_a_message(capfd, error, code, words):
+    assert exit_code(error) == code
     assert words in capfd.readouterr().err
 
 
@@ -78,50 +78,50 @@ def test_the_exit_code_does_not_depend_on_stderr(monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("sys.stderr", SimpleNamespace(write=full))
-    assert leave(InputError("a.csv:3", "is short", "mend it")) == 2
+    assert exit_code(InputError("a.csv:3", "is short", "mend it")) == 2
 
 
-def test_a_variable_that_jax_refuses_is_named():
+def test_a_variable_that_jax_rejects_is_named():
     environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "x"}
     command = [sys.executable, "-m", "experiments.tools.list_models"]
     root = Path(exit_codes.__file__).parents[1]
     done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     words = "invalid truth value 'x' for environment 'JAX_ENABLE_COMPILATION_CACHE'"
-    assert done.stderr.startswith(f"error: environment: JAX refuses the value of a variable ({words}). Fix: ")
+    assert done.stderr.startswith(f"error: environment: JAX rejects the value of a variable ({words}). Fix: ")
 
 
-def test_a_program_that_cannot_go_on_says_so(capsys):
-    assert leave(Stopped(signal.SIGINT), resumes=False) == 130
-    assert "nothing of it is kept; begin anew with" in capsys.readouterr().err
+def test_a_program_that_cannot_resume_says_so(capsys):
+    assert exit_code(Stopped(signal.SIGINT), resumes=False) == 130
+    assert "nothing is kept; start again with" in capsys.readouterr().err
 
 
-def test_the_first_signal_waits_for_the_step_and_the_second_does_not(monkeypatch):
+def test_the_first_signal_is_deferred_and_the_second_is_not(monkeypatch):
     monkeypatch.setattr("os._exit", sys.exit)
     seen = []
 
     def train():
-        with deferred() as stopping:
-            seen.append(stopping())
-            handle(signal.SIGTERM, None)
-            seen.append(stopping())
+        with deferred() as should_stop:
+            seen.append(should_stop())
+            on_signal(signal.SIGTERM, None)
+            seen.append(should_stop())
 
     with pytest.raises(Stopped, match=str(int(signal.SIGTERM))):
         train()
     assert seen == [False, True]
     with pytest.raises(SystemExit, match="130"):
-        handle(signal.SIGINT, None)
+        on_signal(signal.SIGINT, None)
 
 
-def test_outside_a_training_a_signal_ends_the_program_at_once():
+def test_outside_a_training_a_signal_is_not_deferred():
     with pytest.raises(Stopped):
-        handle(signal.SIGINT, None)
+        on_signal(signal.SIGINT, None)
 
 
 def test_a_warning_is_one_line(capsys):
     with in_one_line(resumes=True):
-        warnings.showwarning(UserWarning("senet is made anew"), UserWarning, "file.py", 3)
-    assert capsys.readouterr().err == "warning: senet is made anew\n"
+        warnings.showwarning(UserWarning("senet is computed again"), UserWarning, "file.py", 3)
+    assert capsys.readouterr().err == "warning: senet is computed again\n"
 
 
 FULL = """
@@ -139,7 +139,7 @@ with in_one_line(resumes=True):
 
 
 def test_a_full_disk_during_a_save_is_one_line(tmp_path):
-    """orbax and its threads would report it in a hundred lines more."""
+    """Without a filter, orbax and its threads print a hundred lines more."""
     root = str(Path(__file__).parents[2])
     command = [sys.executable, "-c", FULL]
     environment = os.environ | {"PYTHONPATH": root, "JAX_PLATFORMS": "cpu"}
@@ -153,7 +153,7 @@ def test_a_signal_that_was_ignored_at_the_start_stays_ignored():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with in_one_line(resumes=True):
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-        assert signal.getsignal(signal.SIGHUP) == signal.getsignal(signal.SIGTERM) == handle
+        assert signal.getsignal(signal.SIGHUP) == signal.getsignal(signal.SIGTERM) == on_signal
     handlers = [signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)]
     assert handlers == [signal.SIG_DFL, signal.SIG_IGN, signal.SIG_DFL]
 
@@ -164,18 +164,18 @@ from pathlib import Path
 from experiments.cli.console import live_line
 from experiments.cli.exit_codes import deferred, in_one_line
 
-with in_one_line(resumes=True), deferred() as stopping, live_line() as show:
+with in_one_line(resumes=True), deferred() as should_stop, live_line() as show:
     print("ready", flush=True)
     sys.stdin.read()
     show("epoch 1")
-    for _ in range(2):  # a shell passes it on, and the kernel sends it again when the shell ends
+    for _ in range(2):  # the shell forwards it, and the kernel sends it again when the shell ends
         signal.raise_signal(signal.SIGHUP)
     print("saving", flush=True)
-    Path(sys.argv[1]).write_text(str(stopping()))
+    Path(sys.argv[1]).write_text(str(should_stop()))
 """
 
 
-def test_a_terminal_that_closes_leaves_time_to_save(tmp_path):
+def test_closing_the_terminal_leaves_time_to_save(tmp_path):
     master, terminal = pty.openpty()
     command = [sys.executable, "-c", CLOSED, str(tmp_path / "saved")]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=terminal, stderr=terminal, cwd=ROOT)

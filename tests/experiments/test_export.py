@@ -15,28 +15,28 @@ from jaxnets.runs import open_run
 from jaxnets.store.weights import PRETRAINED
 
 FOLDERS = tuple(PRETRAINED / family for family in ("wide_cnn", "inception"))
-ELSEWHERE = """
+CLIENT = """
 import pathlib, sys
 import numpy as np
 from jax import export
-answer = export.deserialize(bytearray(pathlib.Path("ensemble.jax").read_bytes()))
-np.save("answers.npy", answer.call(np.load("images.npy")))
+predict = export.deserialize(bytearray(pathlib.Path("ensemble.jax").read_bytes()))
+np.save("probabilities.npy", predict.call(np.load("images.npy")))
 assert not any(name.startswith(("jaxnets", "flax")) for name in sys.modules)
 """
 
 
-def test_what_is_exported_answers_without_this_package(tmp_path, monkeypatch):
+def test_an_exported_ensemble_runs_without_this_package(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     main(ExportOptions(runs=FOLDERS, out=tmp_path / "ensemble.jax"))
     images = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 1), np.uint8)
     np.save("images.npy", images)
-    subprocess.run([sys.executable, "-c", ELSEWHERE], check=True, cwd=tmp_path)
+    subprocess.run([sys.executable, "-c", CLIENT], check=True, cwd=tmp_path)
     runs = [open_run(folder) for folder in FOLDERS]
-    answers = [make_predict(run.graphdef, jax.devices()[:1])(run.params, run.stats, images) for run in runs]
-    np.testing.assert_allclose(np.load("answers.npy"), np.exp(combine(np.stack(answers))), atol=1e-5)
+    log_probs = [make_predict(run.graphdef, jax.devices()[:1])(run.params, run.stats, images) for run in runs]
+    np.testing.assert_allclose(np.load("probabilities.npy"), np.exp(combine(np.stack(log_probs))), atol=1e-5)
 
 
-def test_networks_that_do_not_go_together_are_not_exported(tmp_path):
+def test_a_missing_model_is_not_exported(tmp_path):
     with pytest.raises(InputError, match="is no trained run"):
         main(ExportOptions(runs=(tmp_path,), out=tmp_path / "ensemble.jax"))
     assert not list(tmp_path.iterdir())
@@ -51,6 +51,6 @@ def test_every_family_is_listed_with_its_size(capsys):
         assert "99." in line
 
 
-def test_operations_are_those_of_the_largest_layers():
-    least = 2 * 3 * 3 * 24 * 24 * 14 * 14  # a 3 x 3 layer of senet on 24 maps of 14 x 14
-    assert least < list_models.describe(standard().recipe("senet"))["flops"] < 20 * least
+def test_operations_include_the_largest_layers():
+    minimum = 2 * 3 * 3 * 24 * 24 * 14 * 14  # a 3 x 3 layer of senet on 24 feature maps of 14 x 14
+    assert minimum < list_models.describe(standard().recipe("senet"))["flops"] < 20 * minimum

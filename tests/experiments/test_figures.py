@@ -10,7 +10,7 @@ from matplotlib.image import imread
 
 import experiments
 from experiments.studies import figures, guide_figures
-from experiments.studies.figures import FIGURES, FigureOptions, disputed_image, main
+from experiments.studies.figures import FIGURES, FigureOptions, main, most_disputed
 from jaxnets import data, recipes
 from jaxnets.errors import InputError
 
@@ -18,15 +18,15 @@ SAVED = Path(experiments.__file__).parent / "studies" / "figures"
 MEASURED = sorted(path.stem for path in SAVED.glob("*.json"))
 
 
-def test_every_picture_of_the_readme_and_the_guide_is_known():
+def test_every_saved_figure_is_known():
     assert {path.stem for path in SAVED.glob("*.png")} <= set(FIGURES)
     assert set(MEASURED) <= set(FIGURES)
 
 
 @pytest.mark.parametrize("name", MEASURED)
 def test_a_figure_is_drawn_from_its_saved_numbers(tmp_path, monkeypatch, name):
-    refuse = FIGURES[name]._replace(measure=lambda options: pytest.fail("measured, although numbers were saved"))
-    monkeypatch.setitem(FIGURES, name, refuse)
+    not_measured = FIGURES[name]._replace(measure=lambda options: pytest.fail("measured although numbers were saved"))
+    monkeypatch.setitem(FIGURES, name, not_measured)
     shutil.copy(SAVED / f"{name}.json", tmp_path)
     main(FigureOptions(only=(name,), to=tmp_path))
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}.json", f"{name}.png"}
@@ -35,7 +35,11 @@ def test_a_figure_is_drawn_from_its_saved_numbers(tmp_path, monkeypatch, name):
 
 def test_missing_numbers_are_measured_once_and_again_on_demand(tmp_path, monkeypatch):
     calls = []
-    measure = lambda options: calls.append(options) or {"counts": [[2, 1], [0, 3]]}
+
+    def measure(options):
+        calls.append(options)
+        return {"counts": [[2, 1], [0, 3]]}
+
     monkeypatch.setitem(FIGURES, "confusion", FIGURES["confusion"]._replace(measure=measure))
     for demand in (False, False, True):
         main(FigureOptions(only=("confusion",), to=tmp_path, measure=demand))
@@ -46,13 +50,13 @@ def test_missing_numbers_are_measured_once_and_again_on_demand(tmp_path, monkeyp
     assert {"python", "numpy"} <= set(numbers["versions"])
 
 
-def test_an_unknown_figure_is_refused(tmp_path):
-    with pytest.raises(InputError, match="tests is not known"):
+def test_an_unknown_figure_is_rejected(tmp_path):
+    with pytest.raises(InputError, match="unknown figure tests"):
         main(FigureOptions(only=("tests",), to=tmp_path / "figures"))
     assert not (tmp_path / "figures").exists()
 
 
-def test_a_place_that_cannot_be_written_is_refused(tmp_path):
+def test_an_unwritable_directory_is_rejected(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="file: cannot be written"):
         main(FigureOptions(only=("confusion",), to=tmp_path / "file"))
@@ -60,20 +64,21 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path):
 
 @pytest.mark.parametrize("content", ["{}", '{"weights": 3, "test_accuracy": 0.9}', '{"counts": [[1], [2, 3]]}'])
 @pytest.mark.parametrize("name", FIGURES)
-def test_numbers_of_something_else_are_refused(tmp_path, name, content):
+def test_other_numbers_are_rejected(tmp_path, name, content):
     (tmp_path / f"{name}.json").write_text(content)
-    with pytest.raises(InputError, match=rf"{name}\.json: holds other numbers than the figure's"):
+    with pytest.raises(InputError, match=rf"{name}\.json: does not hold the numbers of this figure"):
         main(FigureOptions(only=(name,), to=tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == [f"{name}.json"]
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (6, 9)])
-def test_the_answer_is_drawn_of_images_of_any_shape(tmp_path, monkeypatch, shape):
+def test_the_figure_of_the_readme_works_for_any_image_shape(tmp_path, monkeypatch, shape):
     rng = np.random.default_rng(0)
     preset = recipes.smoke()
     images = rng.integers(0, 256, (5, *shape, 1), np.uint8)
-    job = SimpleNamespace(digits=SimpleNamespace(x_test=images), preset=preset)
-    monkeypatch.setattr(figures, "open_job", lambda options: nullcontext(job))
+    job = SimpleNamespace(data=SimpleNamespace(digits=SimpleNamespace(x_test=images)), preset=preset)
+    monkeypatch.setattr(figures.data, "load", lambda name, path: None)
+    monkeypatch.setattr(figures, "open_job", lambda options, digits: nullcontext(job))
     monkeypatch.setattr(figures, "trained", lambda job: [Path("one"), Path("two")])
     log_probs = np.log(rng.dirichlet(np.ones(10), (2, preset.views, 5)))
     monkeypatch.setattr(figures, "read_log_probs", lambda job, folders: {"test": log_probs})
@@ -81,14 +86,14 @@ def test_the_answer_is_drawn_of_images_of_any_shape(tmp_path, monkeypatch, shape
     assert imread(tmp_path / "answer.png")[..., :3].std() > 0.05
 
 
-def test_pixels_survive_as_text():
+def test_pixels_are_packed_without_loss():
     pixels = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
     np.testing.assert_array_equal(guide_figures.unpack(guide_figures.pack(pixels / 255)), pixels)
 
 
 @pytest.fixture
 def few_digits(monkeypatch):
-    """Sixty images of MNIST's shape in its place: class k is a bright row k."""
+    """Replace MNIST by sixty images of its shape: class k is a bright row."""
     labels = np.arange(60) % 10
     images = np.zeros((60, 28, 28, 1), np.uint8)
     images[np.arange(60), 2 * labels] = 255
@@ -96,26 +101,26 @@ def few_digits(monkeypatch):
     monkeypatch.setattr(data, "load", lambda name: few)
 
 
-def test_the_studies_give_numbers_that_can_be_saved_and_drawn(few_digits, tmp_path, monkeypatch):
+def test_measured_numbers_can_be_saved_and_drawn(few_digits, tmp_path, monkeypatch):
     monkeypatch.setattr(guide_figures, "SECONDS", 0.3)
-    monkeypatch.setattr(guide_figures, "RATES", {8: (0.1, 0.5), 64: (0.5,)})
+    monkeypatch.setattr(guide_figures, "LEARNING_RATES", {8: (0.1, 0.5), 64: (0.5,)})
     for name in ("linear", "training", "confusion", "warps"):
         numbers = json.loads(json.dumps(FIGURES[name].measure(FigureOptions())))
         FIGURES[name].draw(tmp_path / f"{name}.png", numbers)
         assert imread(tmp_path / f"{name}.png")[..., :3].std() > 0.05
 
 
-def test_what_the_studies_find_on_images_that_are_easy(few_digits, monkeypatch):
+def test_measured_numbers_of_easy_images(few_digits, monkeypatch):
     monkeypatch.setattr(guide_figures, "SECONDS", 0.3)
-    assert guide_figures.linear()["test_accuracy"] == 1
-    assert np.trace(guide_figures.confusion()["counts"]) == 5 * 60
+    assert guide_figures.measure_linear()["test_accuracy"] == 1
+    assert np.trace(guide_figures.measure_confusion()["counts"]) == 5 * 60
     curve = guide_figures.by_seconds(8, guide_figures.mnist_rows(validate=True))
     assert curve["accuracy"][-1] == 1
     assert curve["seconds"] == sorted(curve["seconds"])
-    warps = guide_figures.warps()
+    warps = guide_figures.measure_warps()
     assert (guide_figures.unpack(warps["image"]) != guide_figures.unpack(warps["warps"]["all"][0])).any()
 
 
-def test_the_disputed_image_is_the_surest_among_those_not_agreed_on():
-    agreed, close, sure = ([[0.9, 0.1], [0.9, 0.1]], [[0.6, 0.4], [0.3, 0.7]], [[0.95, 0.05], [0.45, 0.55]])
-    assert disputed_image(np.array([agreed, close, sure]).swapaxes(0, 1)) == 2
+def test_the_most_disputed_image_has_the_most_confident_mean_without_agreement():
+    agreed, close, confident = ([[0.9, 0.1], [0.9, 0.1]], [[0.6, 0.4], [0.3, 0.7]], [[0.95, 0.05], [0.45, 0.55]])
+    assert most_disputed(np.array([agreed, close, confident]).swapaxes(0, 1)) == 2

@@ -4,7 +4,7 @@ import pytest
 
 from experiments.cli.options import Options, parse
 from experiments.cli.overrides import change_preset, optional_fields
-from experiments.cluster.parallel_members import flags
+from experiments.cluster.parallel_members import command_line
 from jaxnets.config import Augmentation, Training
 from jaxnets.errors import InputError
 from jaxnets.recipes import quick
@@ -17,7 +17,7 @@ def read(monkeypatch, words):
     return parse(Options, "experiments.pipeline", None)
 
 
-def test_every_field_of_a_recipe_can_be_given(monkeypatch):
+def test_every_field_of_a_recipe_can_be_changed(monkeypatch):
     options = read(monkeypatch, CHANGES)
     preset = change_preset(quick(), options.training, options.sizes)
     recipe, before = preset.recipe("senet"), quick().recipe("senet")
@@ -39,12 +39,12 @@ def test_without_changes_the_preset_stays_as_it_is(monkeypatch):
     assert change_preset(quick(), options.training, options.sizes) == quick()
 
 
-def test_a_process_that_trains_for_another_gets_the_same_options(monkeypatch):
+def test_a_worker_gets_the_same_options(monkeypatch):
     options = read(monkeypatch, [*CHANGES, "--fold", "2", "5", "--no-resume", "--students", "senet"])
-    assert read(monkeypatch, flags(options)) == options
+    assert read(monkeypatch, command_line(options)) == options
 
 
-def test_a_value_that_a_recipe_does_not_allow_is_one_line():
+def test_a_value_that_a_recipe_does_not_allow_is_an_error():
     changes = optional_fields(Training)(augmentation=optional_fields(Augmentation)(zoom=-1.0))
     with pytest.raises(InputError, match=r"zoom: -1.0 is not allowed"):
         change_preset(quick(), changes, {})

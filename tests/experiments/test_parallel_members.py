@@ -2,6 +2,7 @@ import os
 import shlex
 import shutil
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,51 +12,67 @@ import pytest
 import tyro
 
 from experiments.cli.exit_codes import Stopped
+from experiments.cli.job import Hardware
 from experiments.cli.options import Options
-from experiments.cluster.launch import Stall
+from experiments.cli.run_dir import Member, RunDir
 from experiments.cluster.parallel_members import (
     STALL,
-    Share,
-    Worker,
     check_exit,
     check_stall,
-    flags,
+    command_line,
+    divide_machine,
     is_faster_in_parallel,
-    only,
-    shares,
+    restricted_to,
+    train_command,
 )
+from experiments.cluster.supervise import Exit, Stall
+from experiments.train import TrainOptions
 from jaxnets.recipes import preset as preset_of
 from jaxnets.runs import open_run
 from tests.experiments.processes import PIPELINE, TRAIN, finish, gone, signal_when, wait_for, workers_of
 
+CPU = SimpleNamespace(platform="cpu")
+GPUS = [SimpleNamespace(platform="gpu", local_hardware_id=number) for number in (0, 1)]
 CORES = frozenset(sorted(os.sched_getaffinity(0))[:2])
 
 
 @pytest.fixture
-def apart(start):
-    """apart(out) -> a pipeline that trains on each of two cores."""
+def start_on_two_cores(start):
+    """start_on_two_cores(*command) -> a process that is restricted to two cores."""
 
     def begin(*command):
-        with only(CORES):
-            return start(*(command or PIPELINE))
+        with restricted_to(CORES):
+            return start(*command)
 
-    return lambda out: begin(*PIPELINE, out, "--students", "--parallel", "members"), begin
+    return begin
+
+
+@pytest.fixture
+def pipeline(start_on_two_cores):
+    """pipeline(out) -> a pipeline that trains one model on each of two cores."""
+    return lambda out: start_on_two_cores(*PIPELINE, out, "--students", "--parallel", "members")
 
 
 @pytest.fixture
 def begun(begun):
-    """A job that lacks two networks."""
+    """An experiment that lacks two models."""
     shutil.rmtree(begun / "members" / "inception-0")
     return begun
 
 
-def leaves(network):
-    run = open_run(network)
+def job_on(devices, **attributes):
+    """An experiment on these devices, as far as the division of the machine depends on it."""
+    return SimpleNamespace(hardware=Hardware(devices=devices, precision="float32"), **attributes)
+
+
+def leaves(folder):
+    run = open_run(folder)
     return jax.tree.leaves((run.params, run.stats))
 
 
-def test_killed_and_stopped_they_train_what_one_trains_alone(start, apart, begun, tmp_path):
-    pipeline, again = apart
+def test_killed_and_stopped_workers_train_the_same_models_as_one_process(
+    start, start_on_two_cores, pipeline, begun, tmp_path
+):
     first, second = (begun / "members" / f".{name}-0.unfinished" / "state" for name in ("wide_cnn", "inception"))
 
     process = pipeline(begun)
@@ -63,29 +80,27 @@ def test_killed_and_stopped_they_train_what_one_trains_alone(start, apart, begun
     workers = workers_of(process)
     process.kill()
     finish(process)
-    while not all(map(gone, workers)):  # nobody told them but their leash
+    while not all(map(gone, workers)):  # only the parent-death pipe ends them
         pass
-    shutil.rmtree(begun / "members" / "inception-0", ignore_errors=True)  # it may have been the quicker one
+    shutil.rmtree(begun / "members" / "inception-0", ignore_errors=True)  # it may have been the faster one
 
     code, stderr = signal_when(pipeline(begun), second, signal.SIGTERM)
-    told, command = stderr.splitlines()
-    assert (code, told) == (143, "stopped: what was saved is kept; go on with")
+    message, command = stderr.splitlines()
+    assert (code, message) == (143, "stopped: what was saved is kept; continue with")
     assert second.exists()
-    code, stdout, stderr = finish(again(*shlex.split(command)[1:]))
+    code, stdout, stderr = finish(start_on_two_cores(*shlex.split(command)[1:]))
     assert (code, stderr) == (0, "")
-    assert stdout.count("results in") == 1  # the workers leave that to the one that started them
+    assert stdout.count("results in") == 1  # only the pipeline prints it
 
-    with only(frozenset([min(CORES)])):
-        alone = start(*TRAIN, tmp_path / "alone")
-    assert finish(alone)[0] == 0
-    for one, other in zip(
-        *(leaves(out / "members" / "wide_cnn-0") for out in (begun, tmp_path / "alone")), strict=True
-    ):
+    with restricted_to(frozenset([min(CORES)])):
+        single = start(*TRAIN, tmp_path / "single")
+    assert finish(single)[0] == 0
+    in_parallel, in_one_process = (leaves(out / "members" / "wide_cnn-0") for out in (begun, tmp_path / "single"))
+    for one, other in zip(in_parallel, in_one_process, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_where_one_is_lost_the_others_save_and_end(apart, begun):
-    pipeline, _ = apart
+def test_if_one_worker_is_lost_the_others_save_and_end(pipeline, begun):
     process = pipeline(begun)
     for name in ("wide_cnn", "inception"):
         assert wait_for(begun / "members" / f".{name}-0.unfinished" / "state", process)
@@ -93,39 +108,35 @@ def test_where_one_is_lost_the_others_save_and_end(apart, begun):
     os.kill(workers[0], signal.SIGKILL)
     code, _, stderr = finish(process)
     assert code == 75
-    assert stderr.splitlines()[-1].endswith("was ended by signal SIGKILL. Fix: start the same again.")
+    assert stderr.splitlines()[-1].endswith("was ended by signal SIGKILL. Fix: run the same command again.")
     assert all(map(gone, workers))
-    assert len(list(begun.rglob("*.lock"))) <= 1  # of the one that was killed, unless it had just let go
+    assert len(list(begun.rglob("*.lock"))) <= 1  # that of the killed worker, unless it had just released it
 
 
 @pytest.mark.parametrize(("code", "ends"), [(0, None), (2, 2), (3, 3), (-signal.SIGKILL, 75), (-40, 75)])
 def test_a_worker_ends_the_program_with_its_own_code(code, ends):
-    worker = Worker("senet-0", Share(frozenset(), None), SimpleNamespace(returncode=code))
-    if ends is None:
-        check_exit(worker)
-        return
-    with pytest.raises(SystemExit) as ended:
-        check_exit(worker)
-    assert ended.value.code == ends
+    with pytest.raises(SystemExit) if ends else nullcontext() as ended:
+        check_exit(Exit("senet-0", code))
+    assert ends is None or ended.value.code == ends
 
 
 def test_a_worker_that_was_stopped_stops_the_program():
     with pytest.raises(Stopped):
-        check_exit(Worker("senet-0", Share(frozenset(), None), SimpleNamespace(returncode=128 + signal.SIGTERM)))
+        check_exit(Exit("senet-0", 128 + signal.SIGTERM))
 
 
 @pytest.mark.parametrize(
-    ("cores", "networks", "sizes"),
+    ("cores", "models", "sizes"),
     [(1, 5, [1]), (2, 5, [1, 1]), (7, 5, [2, 2, 2]), (8, 5, [2] * 4), (8, 1, [8]), (8, 15, [1] * 8)],
 )
-def test_cores_are_shared_equally(monkeypatch, cores, networks, sizes):
+def test_cores_are_divided_equally(monkeypatch, cores, models, sizes):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
-    given = shares(SimpleNamespace(devices=jax.devices()[:1]), networks)
-    assert [len(share.cores) for share in given] == sizes
-    assert len(frozenset().union(*(share.cores for share in given))) == sum(sizes)
+    shares = divide_machine(job_on(jax.devices()[:1]), models)
+    assert [len(share.cores) for share in shares] == sizes
+    assert len(frozenset().union(*(share.cores for share in shares))) == sum(sizes)
 
 
-def test_a_worker_that_stands_still_ends_the_program(capsys):
+def test_a_stalled_worker_ends_the_program(capsys):
     check_stall(None)
     with pytest.raises(SystemExit) as ended:
         check_stall(Stall("senet-0", STALL))
@@ -133,29 +144,26 @@ def test_a_worker_that_stands_still_ends_the_program(capsys):
     assert capsys.readouterr().err.startswith("error: senet-0 has not finished a step for 300 s. ")
 
 
-CPU, GPU = (SimpleNamespace(platform=platform) for platform in ("cpu", "gpu"))
-
-
 @pytest.mark.parametrize(
-    ("preset", "devices", "cores", "quicker"),
+    ("preset", "devices", "cores", "faster"),
     [
         ("standard", [CPU], 2, True),
         ("quick", [CPU], 2, False),  # too short
-        ("standard", [CPU], 1, False),  # nothing to share
-        ("standard", [CPU] * 2, 2, False),  # somebody wants all of them for each
-        ("standard", [GPU], 2, False),  # not measured there
+        ("standard", [CPU], 1, False),  # nothing to divide
+        ("standard", [CPU] * 2, 2, False),  # the user wants both for each model
+        ("standard", GPUS[:1], 2, False),  # not measured there
     ],
 )
-def test_long_trainings_on_several_cores_are_quicker_apart(monkeypatch, preset, devices, cores, quicker):
+def test_long_trainings_on_several_cores_are_faster_in_parallel(monkeypatch, preset, devices, cores, faster):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
     recipes = preset_of(preset)
-    job = SimpleNamespace(preset=recipes, devices=devices, train_rows=range(57_000), teachers=lambda: recipes.recipes)
-    assert is_faster_in_parallel(job) is quicker
+    rows = SimpleNamespace(train_rows=range(57_000))
+    job = job_on(devices, preset=recipes, data=rows, teachers=lambda: recipes.recipes)
+    assert is_faster_in_parallel(job) is faster
 
 
 def test_each_accelerator_is_a_share():
-    devices = [SimpleNamespace(platform="gpu", local_hardware_id=number) for number in (0, 1)]
-    assert [share.accelerator for share in shares(SimpleNamespace(devices=devices), 5)] == [0, 1]
+    assert [share.accelerator for share in divide_machine(job_on(GPUS), 5)] == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -167,14 +175,23 @@ def test_each_accelerator_is_a_share():
     ],
 )
 def test_options_survive_the_command_line(options):
-    assert tyro.cli(Options, args=flags(options)) == options
+    assert tyro.cli(Options, args=command_line(options)) == options
 
 
-def test_no_students_are_said_too():
-    assert tyro.cli(Options, args=flags(Options(students=()))).students == ()
+def test_no_students_survive_the_command_line():
+    assert tyro.cli(Options, args=command_line(Options(students=()))).students == ()
 
 
-def test_several_machines_do_not_train_members_apart(start, tmp_path):
+def test_a_worker_gets_a_preset_that_the_command_line_accepts():
+    """A changed preset has a name of its own, which is no choice of --preset."""
+    job = SimpleNamespace(run_dir=RunDir(Path("out")), preset=SimpleNamespace(name="smoke-123456"))
+    _, _, _, *arguments = train_command(Member("senet", 1, student=True), job, Options(sizes={"width": 4}))
+    assert tyro.cli(TrainOptions, args=arguments) == TrainOptions(
+        family="senet", network_seed=1, student=True, sizes={"width": 4}, out=Path("out"), devices=1
+    )
+
+
+def test_parallel_members_need_a_single_process(start, tmp_path):
     code, _, stderr = finish(start(*PIPELINE, tmp_path, "--parallel", "members", "--distributed"))
     assert (code, stderr.count("\n")) == (2, 1)
-    assert stderr.startswith("error: --parallel: members is for one process alone")
+    assert stderr.startswith("error: --parallel: members needs a single process")

@@ -11,7 +11,7 @@ from jaxnets.data import load
 from jaxnets.data.submission import read_submission
 from jaxnets.errors import InputError
 from jaxnets.store.lock import locked
-from tests.experiments.processes import PIPELINE, assert_same_answers, files, finish, signal_when, wait_for
+from tests.experiments.processes import PIPELINE, assert_same_predictions, files, finish, signal_when, wait_for
 
 MEMBER = {
     *("family", "seed", "parameters", "valid_accuracy", "test_accuracy", "tta_valid_accuracy"),
@@ -31,13 +31,13 @@ def test_the_report_is_complete(whole):
     assert not list(whole.rglob(".*"))
 
 
-def test_the_submission_is_the_ensembles_answer(whole):
+def test_the_submission_holds_the_ensembles_predictions(whole):
     log_probs = np.load(whole / "ensemble" / "log_probs_test.npz")["log_probs"]
-    answers = read_submission(whole / "submission.csv")
-    assert answers.shape == (359,)
-    np.testing.assert_array_equal(answers, log_probs.argmax(axis=1))
+    labels = read_submission(whole / "submission.csv")
+    assert labels.shape == (359,)
+    np.testing.assert_array_equal(labels, log_probs.argmax(axis=1))
     report = json.loads((whole / "report.json").read_text())
-    assert (answers == load("digits").y_test).mean() == report["ensemble"]["test_accuracy"]
+    assert (labels == load("digits").y_test).mean() == report["ensemble"]["test_accuracy"]
 
 
 def test_a_second_start_changes_nothing(start, whole, tmp_path):
@@ -51,7 +51,7 @@ def test_a_second_start_changes_nothing(start, whole, tmp_path):
     assert files(out) == before
 
 
-def test_other_settings_on_the_same_folder_are_refused(whole, tmp_path):
+def test_other_settings_in_the_same_directory_are_an_error(whole, tmp_path):
     out = shutil.copytree(whole, tmp_path / "other")
     before = files(out)
     with pytest.raises(InputError, match="another seed"):
@@ -59,23 +59,23 @@ def test_other_settings_on_the_same_folder_are_refused(whole, tmp_path):
     assert files(out) == before
 
 
-def test_stopped_and_killed_it_ends_in_the_same_bits(start, whole, begun):
+def test_stopped_and_killed_pipelines_end_in_identical_results(start, whole, begun):
     locked, training = (begun / "members" / f".wide_cnn-0.{name}" for name in ("lock", "unfinished"))
     for path, number in ((training / "state", signal.SIGTERM), (locked, signal.SIGINT)):
         code, stderr = signal_when(start(*PIPELINE, begun), path, number)
         assert code == 128 + number
-        told, command = stderr.splitlines()
-        assert told == "stopped: what was saved is kept; go on with"
+        message, command = stderr.splitlines()
+        assert message == "stopped: what was saved is kept; continue with"
     code, stderr = signal_when(start(*PIPELINE, begun), locked, signal.SIGTERM, signal.SIGTERM)
     assert code == 128 + signal.SIGTERM
     for path in (training / "state" / "80", begun / "pseudo_labels"):
         assert signal_when(start(*PIPELINE, begun), path, signal.SIGKILL)[0] == -signal.SIGKILL
     code, _, stderr = finish(start(*shlex.split(command)[1:]))
     assert (code, stderr) == (0, "")
-    assert_same_answers(begun, whole)
+    assert_same_predictions(begun, whole)
 
 
-def test_two_pipelines_in_one_folder(start, begun):
+def test_a_second_pipeline_in_the_same_directory_is_an_error(start, begun):
     first = start(*PIPELINE, begun)
     second = start(*PIPELINE, begun) if wait_for(begun / ".lock", first) else None
     code, _, stderr = finish(second)
@@ -84,11 +84,11 @@ def test_two_pipelines_in_one_folder(start, begun):
     assert "experiments/pipeline.py --preset smoke" in stderr
     first.kill()
     finish(first)
-    with locked(begun / ".lock"):  # that of the dead one is free
+    with locked(begun / ".lock"):  # the lock of the killed one is free
         pass
 
 
-def test_damage_is_seen_wherever_it_is(start, whole, tmp_path):
+def test_damage_is_found_in_every_stage(start, whole, tmp_path):
     out = tmp_path / "damaged"
     shutil.copytree(whole, out)
     for path in ("predictions/senet-0/test.npz", "pseudo_labels/selected.npz", "ensemble/submission.csv"):
@@ -97,7 +97,7 @@ def test_damage_is_seen_wherever_it_is(start, whole, tmp_path):
     code, _, stderr = finish(start(*PIPELINE, out))
     assert code == 0
     assert sorted(line.partition(": ")[0] for line in stderr.splitlines()) == ["warning"] * 3
-    assert_same_answers(out, whole)
+    assert_same_predictions(out, whole)
     flip(out / "members" / "senet-0" / "metrics.csv")
     code, _, stderr = finish(start(*PIPELINE, out))
     assert (code, stderr.count("\n")) == (2, 1)
@@ -110,7 +110,7 @@ def flip(path):
     path.write_bytes(content)
 
 
-def test_without_test_labels_the_answers_are_written_all_the_same(whole, tmp_path, capsys):
+def test_without_test_labels_the_submission_is_written(whole, tmp_path, capsys):
     digits = load("digits")
     path, out = tmp_path / "unlabelled.npz", tmp_path / "out"
     np.savez(path, x_train=digits.x_train, y_train=digits.y_train, x_test=digits.x_test)

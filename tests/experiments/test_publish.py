@@ -6,19 +6,20 @@ import pytest
 
 from experiments import ensemble, evaluate
 from experiments.ensemble import EnsembleOptions
-from experiments.evaluate import EvaluateOptions, read_report
+from experiments.evaluate import EvaluateOptions
 from experiments.pipeline import PipelineOptions, main
+from experiments.reporting.results import read_report
 from experiments.tools import publish
 from jaxnets.data import load
 from jaxnets.data.submission import read_submission
 from jaxnets.errors import InputError
-from jaxnets.store.manifest import check, seal, sealed_folder
+from jaxnets.store.manifest import check_manifest, committed_folder, write_manifest
 from tests.experiments.processes import files
 
 
 @pytest.fixture(scope="module")
 def published(whole, tmp_path_factory):
-    """Folders of the pipeline's networks as `publish` leaves them."""
+    """The published models of the pipeline."""
     out = tmp_path_factory.mktemp("published")
     publish.main(publish.PublishOptions(jobs=(whole,), out=out))
     return sorted(out.iterdir())
@@ -37,25 +38,25 @@ def score(tmp_path):
 
 
 @pytest.mark.usefixtures("quick_compilation")
-def test_published_networks_answer_as_the_job_did(whole, published, score, tmp_path):
+def test_published_models_predict_as_in_the_run(whole, published, score, tmp_path):
     report, before = score(published), json.loads((whole / "report.json").read_text())
-    told = {member["family"]: member for member in before["members"] if not member["student"]}
+    expected = {member["family"]: member for member in before["members"] if not member["student"]}
     keys = ("valid_accuracy", "tta_valid_accuracy", "test_accuracy", "tta_test_accuracy", "parameters", "train_seconds")
     for member in report["members"]:
-        assert {key: member[key] for key in keys} == {key: told[member["family"]][key] for key in keys}
+        assert {key: member[key] for key in keys} == {key: expected[member["family"]][key] for key in keys}
     assert set(report) == set(before)
     assert report["ensemble"]["test_accuracy"] == before["ensemble"]["inductive_test_accuracy"]
     wrong = round((1 - report["ensemble"]["test_accuracy"]) * 359)
     assert len((tmp_path / "mistakes.csv").read_text().splitlines()) == 1 + wrong
 
 
-def test_pictures_show_where_it_fails(whole):
-    pictures = {"confusion", "missed", "members", "disagreement", "reliability"}
-    assert {path.stem for path in whole.glob("*.png")} == pictures
+def test_the_pipeline_writes_error_plots(whole):
+    plots = {"confusion", "missed", "members", "disagreement", "reliability"}
+    assert {path.stem for path in whole.glob("*.png")} == plots
     assert min(path.stat().st_size for path in whole.glob("*.png")) > 5_000
 
 
-def test_what_is_published_says_how_it_was_made(published):
+def test_a_published_model_has_provenance(published):
     result = json.loads((published[0] / "result.json").read_text())
     assert result["command"] == "python -m experiments.pipeline --preset smoke --data digits --seed 0"
     assert list(result["test_accuracies_by_seed"].values()) == [result["test_accuracy"]] == [result["mean"]]
@@ -64,26 +65,26 @@ def test_what_is_published_says_how_it_was_made(published):
     }
 
 
-def test_networks_of_more_seeds_are_told_of_together():
+def test_results_of_several_seeds_are_combined():
     member = {"family": "senet", "student": False, "train_seconds": 1.0}
     members = [member | {"seed": seed, "test_accuracy": accuracy} for seed, accuracy in ((4, 0.99), (5, 0.97))]
     report = {"preset": "quick", "data": "mnist", "seed": 4, "device": "", "jax_version": ""}
-    result = publish.results([report | {"members": members}], "senet")
+    result = publish.family_result([report | {"members": members}], "senet")
     assert result["command"].endswith("--seed 4 --seeds 2")
     assert result["test_accuracies_by_seed"] == {"4": 0.99, "5": 0.97}
     np.testing.assert_allclose([result["mean"], result["sd"]], [0.98, 0.02 / np.sqrt(2)])
 
 
-def test_nothing_published_is_overwritten(whole, published):
+def test_published_models_are_not_overwritten(whole, published):
     out = published[0].parent
     before = files(out)
     publish.main(publish.PublishOptions(jobs=(whole,), out=out))
     assert files(out) == before
-    with pytest.raises(InputError, match="the same network twice"):
+    with pytest.raises(InputError, match="duplicate models"):
         publish.main(publish.PublishOptions(jobs=(whole, whole), out=whole / "twice"))
 
 
-def test_jobs_of_other_settings_are_not_published_together(whole, tmp_path):
+def test_runs_with_different_settings_are_not_published_together(whole, tmp_path):
     for name in ("report.json", "job.json"):
         shutil.copy(whole / name, tmp_path)
     job = json.loads((tmp_path / "job.json").read_text())
@@ -94,16 +95,16 @@ def test_jobs_of_other_settings_are_not_published_together(whole, tmp_path):
 
 
 @pytest.mark.usefixtures("quick_compilation")
-def test_networks_for_other_images_are_not_scored(published, score, tmp_path):
+def test_models_for_other_image_shapes_are_not_evaluated(published, score, tmp_path):
     images, labels = np.zeros((20, 9, 9), np.uint8), np.arange(20) % 2
     np.savez(tmp_path / "large.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
-    with pytest.raises(InputError, match=r"classes of \(8, 8, 1, 10\), the data large has \(9, 9, 1, 2\)"):
+    with pytest.raises(InputError, match=r"classes\) \(8, 8, 1, 10\), data large has \(9, 9, 1, 2\)"):
         score(published[:1], data=str(tmp_path / "large.npz"))
 
 
 @pytest.mark.filterwarnings("ignore:.*the bits may differ")
 @pytest.mark.usefixtures("quick_compilation")
-def test_an_ensemble_of_other_networks_is_made_anew(whole, tmp_path):
+def test_an_ensemble_of_other_members_is_recomputed(whole, tmp_path):
     out = tmp_path / "job"
     shutil.copytree(whole, out)
     options = EnsembleOptions(preset="smoke", data="digits", out=out, compilation_cache=False)
@@ -111,17 +112,17 @@ def test_an_ensemble_of_other_networks_is_made_anew(whole, tmp_path):
     ensemble.main(options)
     summary = json.loads((out / "ensemble" / "summary.json").read_text())
     assert (len(summary["members"]), len(summary["weights"])) == (5, 5)
-    answers = np.load(out / "ensemble" / "log_probs_test.npz")["log_probs"].argmax(axis=1)
-    np.testing.assert_array_equal(read_submission(out / "submission.csv"), answers)
+    predictions = np.load(out / "ensemble" / "log_probs_test.npz")["log_probs"].argmax(axis=1)
+    np.testing.assert_array_equal(read_submission(out / "submission.csv"), predictions)
     evaluate.main(EvaluateOptions(preset="smoke", data="digits", out=out, compilation_cache=False))
     report = json.loads((out / "report.json").read_text())
     assert len(report["members"]) == 5
-    assert report["total_seconds"] > 0  # the pipeline, which takes this report up, shows it
-    assert report["ensemble"]["test_accuracy"] == (answers == load("digits").y_test).mean()
+    assert report["total_seconds"] > 0  # the pipeline reuses this report and shows it
+    assert report["ensemble"]["test_accuracy"] == (predictions == load("digits").y_test).mean()
 
 
 @pytest.mark.usefixtures("quick_compilation")
-def test_no_network_is_scored_on_what_it_was_trained_on(published, score, tmp_path):
+def test_models_are_not_evaluated_on_their_training_rows(published, score, tmp_path):
     digits = load("digits")
     leaky = tmp_path / "leaky.npz"
     images = np.concatenate([digits.x_test, digits.x_train[:400]])
@@ -136,7 +137,7 @@ def test_no_network_is_scored_on_what_it_was_trained_on(published, score, tmp_pa
     assert 300 < report["trained_rows_scored"] <= 400
 
 
-def test_a_published_network_without_its_seal_is_not_scored(published, score, tmp_path):
+def test_a_model_without_manifest_is_not_evaluated(published, score, tmp_path):
     shutil.copytree(published[0], tmp_path / "unsealed")
     (tmp_path / "unsealed" / "seal.json").unlink()
     with pytest.raises(InputError, match="unsealed: has no seal"):
@@ -145,27 +146,27 @@ def test_a_published_network_without_its_seal_is_not_scored(published, score, tm
 
 
 @pytest.mark.usefixtures("quick_compilation")
-def test_a_network_that_does_not_say_what_it_was_trained_on_is_not_scored(published, score, tmp_path):
-    silent = tmp_path / "silent"
-    shutil.copytree(published[0], silent)
-    (silent / "train_rows.npy").unlink()
-    seal(silent, {})
-    with pytest.raises(InputError, match="does not say which images it was trained on"):
-        score([silent])
-    report = score([silent], allow_trained_rows=True)
+def test_a_model_without_hashes_of_its_training_rows_is_not_evaluated(published, score, tmp_path):
+    unknown = tmp_path / "unknown"
+    shutil.copytree(published[0], unknown)
+    (unknown / "train_rows.npy").unlink()
+    write_manifest(unknown, {})
+    with pytest.raises(InputError, match="does not record which images it was trained on"):
+        score([unknown])
+    report = score([unknown], allow_trained_rows=True)
     assert (report["valid_rows"], report["trained_rows_scored"]) == (0, None)
     assert report["members"][0]["valid_accuracy"] is report["ensemble"]["temperature"] is None
 
 
-def test_an_interrupted_publication_goes_on(whole, published, tmp_path, monkeypatch):
+def test_an_interrupted_publication_resumes(whole, published, tmp_path, monkeypatch):
     def killed(target, made_from):
         if target.name == "inception":
             raise KeyboardInterrupt
-        return sealed_folder(target, made_from)
+        return committed_folder(target, made_from)
 
     options = publish.PublishOptions(jobs=(whole,), out=tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(publish, "sealed_folder", killed)
+        patch.setattr(publish, "committed_folder", killed)
         with pytest.raises(KeyboardInterrupt):
             publish.main(options)
     assert 0 < len(list(tmp_path.iterdir())) < len(published)
@@ -173,48 +174,48 @@ def test_an_interrupted_publication_goes_on(whole, published, tmp_path, monkeypa
     assert files(tmp_path) == files(published[0].parent)
 
 
-def test_nothing_is_published_unless_all_can_be(whole, tmp_path):
+def test_all_models_are_published_or_none(whole, tmp_path):
     senet = tmp_path / "out" / "senet"
     senet.mkdir(parents=True)
-    with pytest.raises(InputError, match="senet: is there already"):
+    with pytest.raises(InputError, match="senet: already exists"):
         publish.main(publish.PublishOptions(jobs=(whole,), out=tmp_path / "out"))
     assert list((tmp_path / "out").rglob("*")) == [senet]
 
 
 @pytest.fixture
 def job(whole, tmp_path):
-    """A copy of the pipeline, to be spoilt."""
+    """A copy of the pipeline's output for the test to damage."""
     shutil.copytree(whole, tmp_path / "job")
     return tmp_path / "job"
 
 
-def test_a_network_that_was_not_scored_is_not_published(job, tmp_path):
+def test_a_model_that_was_not_evaluated_is_not_published(job, tmp_path):
     shutil.rmtree(job / "members" / "senet-0")
     shutil.copytree(job / "members" / "resnet-0", job / "members" / "senet-0")
-    with pytest.raises(InputError, match="senet-0: is not the network that was scored"):
+    with pytest.raises(InputError, match="senet-0: is not the model that was evaluated"):
         publish.main(publish.PublishOptions(jobs=(job,), out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
-def test_of_a_job_with_a_damaged_network_nothing_is_published(job, tmp_path):
+def test_a_damaged_model_is_not_published(job, tmp_path):
     (job / "members" / "senet-0" / "metrics.csv").write_text("")
     with pytest.raises(InputError, match=r"senet-0/metrics\.csv: was changed after it was written"):
         publish.main(publish.PublishOptions(jobs=(job,), out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
-def predict_otherwise(job, name):
-    """As if the network had been asked anew: other answers, sealed in their turn."""
+def replace_predictions(job, name):
+    """Replace the predictions of a model by others with a valid manifest."""
     path = job / "predictions" / name / "test.npz"
     with np.load(path) as file:
         log_probs = file["log_probs"][:, ::-1]
-    made_from = check(path.parent)
+    made_from = check_manifest(path.parent)
     np.savez(path, log_probs=log_probs)
-    seal(path.parent, made_from)
+    write_manifest(path.parent, made_from)
 
 
-def test_an_ensemble_of_other_answers_is_neither_scored_nor_published(job, tmp_path):
-    predict_otherwise(job, "senet-0")
+def test_an_ensemble_of_other_predictions_is_neither_evaluated_nor_published(job, tmp_path):
+    replace_predictions(job, "senet-0")
     before = files(job)
     with pytest.raises(InputError, match=r"ensemble: was made from other predictions.*run experiments.ensemble again"):
         evaluate.main(EvaluateOptions(preset="smoke", data="digits", out=job, compilation_cache=False))
@@ -225,19 +226,19 @@ def test_an_ensemble_of_other_answers_is_neither_scored_nor_published(job, tmp_p
 
 @pytest.mark.filterwarnings("ignore:.*the bits may differ")
 @pytest.mark.usefixtures("quick_compilation")
-def test_a_network_of_another_seed_is_no_student(job):
+def test_a_model_of_another_seed_is_not_a_student(job):
     for folder in ("members", "predictions"):
         for path in (job / folder).glob("*-0"):
             shutil.rmtree(path) if path.name != "wide_cnn-0" else path.rename(path.with_name("wide_cnn-1"))
     options = {"preset": "smoke", "data": "digits", "out": job, "compilation_cache": False}
     ensemble.main(EnsembleOptions(seeds=2, **options))
-    evaluate.main(EvaluateOptions(**options))  # with one seed, as the preset has it
+    evaluate.main(EvaluateOptions(**options))  # with the preset's single seed
     report = read_report(job / "report.json")
     [teacher] = [member for member in report["members"] if not member["student"]]
     assert report["ensemble"]["inductive_test_accuracy"] == teacher["tta_test_accuracy"]
 
 
-def test_a_changed_report_is_not_published(job, tmp_path):
+def test_a_modified_report_is_not_published(job, tmp_path):
     path = job / "report.json"
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 1', 1))
     with pytest.raises(InputError, match=r"report.json: was changed after it was written"):
@@ -245,11 +246,11 @@ def test_a_changed_report_is_not_published(job, tmp_path):
 
 
 @pytest.mark.usefixtures("quick_compilation")
-def test_a_report_of_other_labels_is_made_anew(job, tmp_path):
+def test_a_report_of_other_labels_is_recomputed(job, tmp_path):
     digits = load("digits")
     data, options = tmp_path / "data.npz", {"preset": "smoke", "out": job, "compilation_cache": False}
     for labels in (digits.y_test, (digits.y_test + 1) % 10):
         np.savez(data, x_train=digits.x_train, y_train=digits.y_train, x_test=digits.x_test, y_test=labels)
         main(PipelineOptions(data=str(data), **options))
-        right = (read_submission(job / "submission.csv") == labels).mean()
-        assert json.loads((job / "report.json").read_text())["ensemble"]["test_accuracy"] == right
+        accuracy = (read_submission(job / "submission.csv") == labels).mean()
+        assert json.loads((job / "report.json").read_text())["ensemble"]["test_accuracy"] == accuracy

@@ -17,12 +17,12 @@ def small_recipe(monkeypatch):
     monkeypatch.setattr(recipes, "speedrun", lambda target: recipe)
 
 
-def test_every_seed_is_timed_and_scored(small_recipe, tmp_path, capsys, monkeypatch):
+def test_every_seed_is_timed_and_evaluated(small_recipe, tmp_path, capsys, monkeypatch):
     out, predictions, make = tmp_path / "speedrun.json", [], predict.make_predict
 
     def make_recorded(*arguments):
         apply = make(*arguments)
-        return lambda *question: predictions.append(apply(*question)) or predictions[-1]
+        return lambda *arguments: predictions.append(apply(*arguments)) or predictions[-1]
 
     monkeypatch.setattr(predict, "make_predict", make_recorded)
     main(SpeedrunOptions(data="digits", runs=2, devices=1, out=out))
@@ -37,19 +37,19 @@ def test_every_seed_is_timed_and_scored(small_recipe, tmp_path, capsys, monkeypa
     assert "seed 1: " in capsys.readouterr().out
 
 
-def test_a_network_that_diverged_is_no_result(small_recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "make_predict", lambda *arguments: lambda *question: np.full((359, 10), np.nan))
-    with pytest.raises(DivergedError, match="seed 3: not all answers are finite"):
+def test_a_training_that_diverged_has_no_result(small_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "make_predict", lambda *arguments: lambda *images: np.full((359, 10), np.nan))
+    with pytest.raises(DivergedError, match="seed 3: not all predictions are finite"):
         main(SpeedrunOptions(data="digits", seed=3, runs=1, devices=1, out=tmp_path / "speedrun.json"))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_validation_rows_are_training_rows_that_are_not_trained_on():
+def test_validation_images_are_held_out_training_images():
     digits = data.load("digits")
-    held = without_test_rows(digits)
-    np.testing.assert_array_equal(np.concatenate([held.x_train, held.x_test]), digits.x_train)
-    np.testing.assert_array_equal(np.concatenate([held.y_train, held.y_test]), digits.y_train)
-    assert len(held.x_test) == len(digits.x_train) // 10
+    split = without_test_rows(digits)
+    np.testing.assert_array_equal(np.concatenate([split.x_train, split.x_test]), digits.x_train)
+    np.testing.assert_array_equal(np.concatenate([split.y_train, split.y_test]), digits.y_train)
+    assert len(split.x_test) == len(digits.x_train) // 10
 
 
 @pytest.mark.parametrize("target", [99.0, 99.5, 99.7])
@@ -57,18 +57,18 @@ def test_every_target_has_a_recipe(target):
     assert recipes.speedrun(target).training.epochs >= 1
 
 
-def test_a_target_without_a_recipe_is_refused():
-    with pytest.raises(InputError, match=r"--target: 99.9 has no recipe"):
+def test_a_target_without_a_recipe_is_rejected():
+    with pytest.raises(InputError, match=r"^target: 99.9 has no recipe"):
         recipes.speedrun(99.9)
 
 
 @pytest.mark.parametrize(("wrong", "value"), [("runs", 0), ("runs", 100_000_000), ("seed", -1), ("seed", 2**31)])
-def test_impossible_numbers_are_refused(tmp_path, wrong, value):
+def test_impossible_numbers_are_rejected(tmp_path, wrong, value):
     with pytest.raises(InputError, match=f"--{wrong}: is {value}"):
         main(SpeedrunOptions(data="digits", out=tmp_path / "speedrun.json", **{wrong: value}))
 
 
-def test_without_test_labels_only_validation_can_be_scored(small_recipe, monkeypatch, tmp_path):
+def test_without_test_labels_only_validation_is_possible(small_recipe, monkeypatch, tmp_path):
     unlabelled = data.load("digits")._replace(y_test=None)
     monkeypatch.setattr(data, "load", lambda name: unlabelled)
     with pytest.raises(InputError, match="no test labels"):

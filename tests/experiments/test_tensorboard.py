@@ -19,7 +19,7 @@ from tests.experiments.processes import TRAIN, finish
 
 
 def events(folder):
-    """The events in the files of a folder, oldest file first: TFRecords, whose checksums are passed over."""
+    """The events in the files of a directory, oldest file first: TFRecords, whose checksums are ignored."""
     for path in sorted(folder.iterdir()):
         content = path.read_bytes()
         while content:
@@ -41,7 +41,7 @@ def metrics(path):
 @pytest.fixture
 def call(tmp_path, monkeypatch, capsys):
     """call(*arguments) -> exit code, stdout, stderr of a training in NumPy on tiny digits."""
-    monkeypatch.setattr(console, "level", Level.NORMAL)  # and back again, whatever the call chose
+    monkeypatch.setattr(console, "level", Level.NORMAL)  # restored after the test
 
     def begin(*arguments):
         given = ["--recipe", "tuned", "--data", "digits", "--out", str(tmp_path / "out"), *arguments]
@@ -56,14 +56,14 @@ def call(tmp_path, monkeypatch, capsys):
     return begin
 
 
-def test_the_event_files_of_numpys_networks_say_what_metrics_csv_says(call, tmp_path):
+def test_event_files_of_scratch_have_the_numbers_of_metrics_csv(call, tmp_path):
     assert call("--tensorboard", "--quiet")[0] == 0
     wanted = metrics(tmp_path / "out" / "seed-0" / "metrics.csv")
     assert len(wanted) == 4 * 20
     assert scalars(tmp_path / "out" / "tensorboard" / "seed-0") == pytest.approx(wanted, rel=1e-6)
 
 
-def test_a_cnns_event_file_says_what_metrics_csv_says_and_so_does_verbose(start, tmp_path):
+def test_event_files_and_verbose_output_have_the_numbers_of_metrics_csv(start, tmp_path):
     code, stdout, stderr = finish(start(*TRAIN, tmp_path, "--tensorboard", "--verbose"))
     assert (code, stderr) == (0, "")
     wanted = metrics(tmp_path / "members" / "wide_cnn-0" / "metrics.csv")
@@ -72,7 +72,7 @@ def test_a_cnns_event_file_says_what_metrics_csv_says_and_so_does_verbose(start,
     assert f"gradient_norm {norm:.5g}" in stdout
 
 
-def test_a_start_that_goes_on_withdraws_what_was_written_of_the_same_epochs(tmp_path):
+def test_a_resumed_training_supersedes_the_events_of_the_same_epochs(tmp_path):
     for first in (1, 3):
         with event_file(tmp_path, wanted=True) as write:
             for epoch in range(first, first + 4):
@@ -81,7 +81,7 @@ def test_a_start_that_goes_on_withdraws_what_was_written_of_the_same_epochs(tmp_
     assert starts == [1, 3]
 
 
-def test_a_file_in_the_place_of_the_folder_is_said_before_anything_is_trained(call, tmp_path, monkeypatch):
+def test_a_file_in_place_of_the_directory_is_an_error_before_any_training(call, tmp_path, monkeypatch):
     monkeypatch.setattr(train_scratch, "fit", lambda *arguments, **named: pytest.fail("a training has begun"))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "tensorboard").touch()
@@ -90,8 +90,8 @@ def test_a_file_in_the_place_of_the_folder_is_said_before_anything_is_trained(ca
     assert "out/tensorboard/seed-0: cannot be written (Not a directory" in stderr
 
 
-def test_a_disk_that_takes_no_events_is_said_in_one_line(tmp_path, monkeypatch):
-    """/dev/full is such a disk: whatever is written there, there is no room for it."""
+def test_a_full_disk_is_an_error_in_one_line(tmp_path, monkeypatch):
+    """Writing to /dev/full fails as on a full disk."""
     monkeypatch.setattr(record_writer, "open_file", lambda path: io.BufferedWriter(io.FileIO("/dev/full", "w")))
     full = pytest.raises(InputError, match=r"cannot be written \(No space left")
     with full, event_file(tmp_path, wanted=True) as write:
@@ -99,12 +99,12 @@ def test_a_disk_that_takes_no_events_is_said_in_one_line(tmp_path, monkeypatch):
     assert threading.active_count() == 1
 
 
-def test_without_the_option_there_are_no_event_files(call, tmp_path):
+def test_event_files_are_optional(call, tmp_path):
     assert call()[0] == 0
     assert not (tmp_path / "out" / "tensorboard").exists()
 
 
-def test_a_missing_tensorboardx_is_said_before_anything_is_written(call, tmp_path, monkeypatch):
+def test_a_missing_tensorboardx_is_an_error_before_anything_is_written(call, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     code, stdout, stderr = call("--tensorboard")
     assert (code, stdout) == (2, "")
@@ -114,15 +114,15 @@ def test_a_missing_tensorboardx_is_said_before_anything_is_written(call, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def test_quiet_leaves_the_last_line(call):
+def test_quiet_prints_the_last_line_only(call):
     code, stdout, stderr = call("--quiet")
     assert (code, stdout.count("\n"), stderr) == (0, 1, "")
     assert stdout.startswith("test accuracy 9")
     assert "report.html" in stdout
-    assert call("--seeds", "2")[1].count("\n") > 5  # the second network is trained aloud
+    assert call("--seeds", "2")[1].count("\n") > 5  # without --quiet the second network prints its progress
 
 
-def test_quiet_and_verbose_do_not_go_together(call, tmp_path):
+def test_quiet_and_verbose_cannot_be_combined(call, tmp_path):
     code, stdout, stderr = call("--quiet", "--verbose")
     assert (code, stdout, stderr.count("\n")) == (2, "", 1)
     assert stderr.startswith("error: --quiet: ")

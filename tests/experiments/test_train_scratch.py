@@ -8,23 +8,24 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from experiments import evaluate, train_scratch
+from experiments import train_scratch
 from experiments.cli.options import run
 from experiments.cli.output_dir import read_settings
+from experiments.reporting.results import read_report
 from experiments.scratch_checkpoint import resume, save_checkpoint
 from experiments.tools import publish
-from experiments.tools.classify_photo import ask_scratch
+from experiments.tools.classify_photo import predict_scratch
 from experiments.train_scratch import ScratchOptions, main
 from jaxnets import data
 from jaxnets.errors import DivergedError, InputError
 from jaxnets.store.lock import locked
-from jaxnets.store.manifest import check, checksum_of, seal
+from jaxnets.store.manifest import check_manifest, checksum_of, write_manifest
 from scratch.mlp import init_params
 from scratch.recipes import RECIPES
 from scratch.train import State
 from scratch.weights import load_params
 
-PICTURES = {"predictions.png", "confusion.png", "learning_curves.png", "mistakes.png", "first_layer.png"}
+PLOTS = {"predictions.png", "confusion.png", "learning_curves.png", "mistakes.png", "first_layer.png"}
 
 
 def contents(folder):
@@ -33,13 +34,13 @@ def contents(folder):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The folder of two networks that nothing interrupted."""
+    """The output directory of an uninterrupted training of two networks."""
     out = tmp_path_factory.mktemp("scratch") / "finished"
     main(ScratchOptions(recipe="tuned", seeds=2, data="digits", out=out))
     return out
 
 
-def test_the_report_says_what_was_trained_and_how_good_it_is(finished):
+def test_the_report_is_complete(finished):
     report = json.loads((finished / "report.json").read_text())
     assert report["recipe"] == "tuned"
     assert report["seeds"] == 2
@@ -52,7 +53,7 @@ def test_the_report_says_what_was_trained_and_how_good_it_is(finished):
     assert len(report["seconds"]) == 2
 
 
-def test_the_accuracy_is_that_of_the_answers_at_the_last_epoch(finished):
+def test_the_accuracy_is_that_of_the_predictions_at_the_last_epoch(finished):
     labels = data.load("digits").y_test
     for seed, accuracy in enumerate(json.loads((finished / "report.json").read_text())["test_accuracies"]):
         with np.load(finished / f"seed-{seed}" / "log_probs.npz") as arrays:
@@ -61,15 +62,15 @@ def test_the_accuracy_is_that_of_the_answers_at_the_last_epoch(finished):
         assert (float(last[0]), float(last[3])) == (20, accuracy)
 
 
-def test_every_picture_shows_something(finished):
-    assert {path.name for path in finished.glob("*.png")} == PICTURES
-    for name in PICTURES:
+def test_no_plot_is_empty(finished):
+    assert {path.name for path in finished.glob("*.png")} == PLOTS
+    for name in PLOTS:
         assert imread(finished / name)[..., :3].std() > 0.05
 
 
 def test_what_is_finished_is_not_trained_again(finished):
     before = contents(finished)
-    for leftover in (".seed-0.unfinished/epoch-1/weights.npz", ".mistakes.png.1.0123abcd.tmp"):  # of a kill
+    for leftover in (".seed-0.unfinished/epoch-1/weights.npz", ".mistakes.png.1.0123abcd.tmp"):  # left by a kill
         (finished / leftover).parent.mkdir(parents=True, exist_ok=True)
         (finished / leftover).touch()
     for seeds in (2, 1):  # the report of two is not replaced by one of one
@@ -78,7 +79,7 @@ def test_what_is_finished_is_not_trained_again(finished):
 
 
 @pytest.mark.parametrize("recipe", ["classic", "deformed"])
-def test_an_interrupted_training_ends_in_the_same_bits(tmp_path, monkeypatch, recipe):
+def test_an_interrupted_training_ends_in_identical_results(tmp_path, monkeypatch, recipe):
     short = replace(RECIPES[recipe](), widths=(784, 16, 10), epochs=8)
     monkeypatch.setitem(RECIPES, recipe, lambda: short)
     options = ScratchOptions(recipe=recipe, data="digits", out=tmp_path / "whole")
@@ -110,7 +111,7 @@ def test_an_interrupted_training_ends_in_the_same_bits(tmp_path, monkeypatch, re
     assert not list((tmp_path / "cut").glob(".*"))
 
 
-def test_a_training_in_another_environment_is_refused_or_warned_of(finished, tmp_path, monkeypatch):
+def test_another_environment_is_an_error_or_a_warning(finished, tmp_path, monkeypatch):
     out = shutil.copytree(finished, tmp_path / "out")
     options = ScratchOptions(recipe="tuned", seeds=2, data="digits", out=out, require_identical=True)
     monkeypatch.setenv("OPENBLAS_CORETYPE", "another")
@@ -124,7 +125,7 @@ def test_a_training_in_another_environment_is_refused_or_warned_of(finished, tmp
     assert (out / "seed-1").is_dir()
 
 
-def test_validation_leaves_the_test_rows_alone(tmp_path, monkeypatch):
+def test_validation_does_not_read_test_rows(tmp_path, monkeypatch):
     digits = data.load("digits")
     monkeypatch.setattr(data, "load", lambda *arguments: digits._replace(x_test=digits.x_test[:0], y_test=None))
     main(ScratchOptions(validate=True, data="digits", out=tmp_path / "out"))
@@ -139,7 +140,7 @@ def test_validation_leaves_the_test_rows_alone(tmp_path, monkeypatch):
     [
         (["--seeds", "0"], "--seeds: is 0"),
         (["--seeds", "100000000"], "--seeds: is 100000000"),
-        (["--data", "colours.npz"], "has colours"),
+        (["--data", "colours.npz"], "has colour images"),
         (["--data", "unlabelled.npz"], "has no test labels"),
         (["--data", "missing.npz"], "missing.npz"),
     ],
@@ -159,14 +160,14 @@ def test_bad_input_is_one_line_and_no_folder(tmp_path, monkeypatch, capsys, argu
     assert not (tmp_path / "out").exists()
 
 
-def test_another_recipe_is_refused(finished):
+def test_another_recipe_is_an_error(finished):
     before = contents(finished)
     with pytest.raises(ValueError, match="another recipe"):
         main(ScratchOptions(recipe="classic", data="digits", out=finished))
     assert contents(finished) == before
 
 
-def test_two_at_once_in_one_folder_are_refused(tmp_path):
+def test_a_second_training_in_the_same_directory_is_an_error(tmp_path):
     with locked(tmp_path / ".lock"), pytest.raises(InputError, match="is being written by process"):
         main(ScratchOptions(recipe="tuned", data="digits", out=tmp_path))
     assert list(tmp_path.iterdir()) == []
@@ -174,14 +175,14 @@ def test_two_at_once_in_one_folder_are_refused(tmp_path):
 
 @pytest.fixture
 def unfinished(tmp_path):
-    """The folder of a training that was left after its third look, made from "here"."""
+    """The checkpoints of an unfinished training, saved after epochs 1, 2 and 10."""
     for epoch in (1, 2, 10):
         params = init_params(np.random.default_rng(epoch), (4, 2))
         save_checkpoint(tmp_path, State(epoch, params, params), [{"epoch": epoch, "loss": 0.5}], {"made": "here"})
     return tmp_path
 
 
-def test_two_looks_stay_and_the_last_one_is_taken_up(unfinished):
+def test_two_checkpoints_are_kept_and_the_last_one_is_resumed(unfinished):
     state, history = resume(unfinished, {"made": "here"})
     assert (state.epoch, history) == (10, [{"epoch": 10, "loss": 0.5}])
     np.testing.assert_equal(state.params, init_params(np.random.default_rng(10), (4, 2)))
@@ -192,9 +193,9 @@ def test_two_looks_stay_and_the_last_one_is_taken_up(unfinished):
 
 
 @pytest.mark.parametrize("damaged", ["weights.npz", "velocity.npz", "metrics.csv", "seal.json"])
-def test_a_damaged_look_is_passed_over_for_the_one_before(unfinished, damaged):
+def test_a_damaged_checkpoint_is_skipped_for_the_one_before(unfinished, damaged):
     (unfinished / "epoch-10" / damaged).write_bytes(b"")
-    with pytest.warns(UserWarning, match=f"epoch-10/{damaged}: .*; epoch-10 is left out"):
+    with pytest.warns(UserWarning, match=f"epoch-10/{damaged}: .*; epoch-10 is skipped"):
         state, history = resume(unfinished, {"made": "here"})
     assert (state.epoch, history) == (2, [{"epoch": 2, "loss": 0.5}])
     save_checkpoint(unfinished, state._replace(epoch=3), history, {"made": "here"})
@@ -205,7 +206,7 @@ def test_a_damaged_look_is_passed_over_for_the_one_before(unfinished, damaged):
         resume(unfinished, {"made": "here"})
 
 
-def test_a_copy_of_a_look_is_none(unfinished):
+def test_a_copy_of_a_checkpoint_is_ignored(unfinished):
     shutil.copytree(unfinished / "epoch-10", unfinished / "epoch-11 copy")
     state, _ = resume(unfinished, {"made": "here"})
     assert state.epoch == 10
@@ -232,17 +233,17 @@ def swapped(seed):
 DAMAGES = {
     "another accuracy": (of_another_accuracy, r"metrics\.csv: was changed after it was written"),
     "empty history": (lambda seed: (seed / "metrics.csv").write_text(""), r"metrics\.csv: was changed"),
-    "answers cut": (cut("log_probs.npz"), r"log_probs\.npz: was changed"),
-    "answers not finite": (not_a_number, r"log_probs\.npz: was changed"),
+    "predictions cut": (cut("log_probs.npz"), r"log_probs\.npz: was changed"),
+    "predictions not finite": (not_a_number, r"log_probs\.npz: was changed"),
     "weights cut": (cut("weights.npz"), r"weights\.npz: was changed"),
     "no weights": (lambda seed: (seed / "weights.npz").unlink(), r"weights\.npz: is missing"),
-    "made before seals": (lambda seed: (seed / "seal.json").unlink(), "has no seal, .*delete the folder"),
+    "no manifest": (lambda seed: (seed / "seal.json").unlink(), r"has no seal\.json, .*delete the folder"),
     "another seed": (swapped, "was trained with other settings, data or another seed"),
 }
 
 
 @pytest.mark.parametrize(("damage", "words"), DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_network_is_named_and_nothing_is_made_of_it(finished, tmp_path, damage, words):
+def test_a_damaged_network_is_an_error_and_not_used(finished, tmp_path, damage, words):
     out = tmp_path / "out"
     shutil.copytree(finished, out)
     damage(out / "seed-0")
@@ -254,27 +255,27 @@ def test_a_damaged_network_is_named_and_nothing_is_made_of_it(finished, tmp_path
         publish.main(publish.PublishOptions(scratch=out, out=tmp_path / "published"))
     if damage is not swapped:
         with pytest.raises(InputError, match=f"seed-0.*{words}"):
-            ask_scratch(out, np.zeros((8, 8), np.uint8))
+            predict_scratch(out, np.zeros((8, 8), np.uint8))
     assert contents(out) == before
     assert not (tmp_path / "published").exists()
 
 
-def test_a_damaged_network_that_an_earlier_start_trained_is_named_too(finished, tmp_path):
+def test_a_damaged_network_of_an_earlier_start_is_an_error_too(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "out")
     of_another_accuracy(tmp_path / "out" / "seed-1")
     with pytest.raises(InputError, match=r"seed-1/metrics\.csv: was changed"):
         main(ScratchOptions(recipe="tuned", seeds=1, data="digits", out=tmp_path / "out"))
 
 
-def test_answers_that_are_not_finite_are_not_kept(tmp_path, monkeypatch):
+def test_predictions_that_are_not_finite_are_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(train_scratch, "predict", lambda params, images, settings: np.full((len(images), 10), np.nan))
-    with pytest.raises(DivergedError, match="seed-0: not all of its answers are finite"):
+    with pytest.raises(DivergedError, match="seed-0: not all predictions are finite"):
         main(ScratchOptions(recipe="tuned", data="digits", out=tmp_path / "out"))
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"job.json"}
 
 
-def test_images_whose_weights_could_not_be_read_again_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(train_scratch, "MOST", 64 * 64 + 64 * 10 - 1)
+def test_images_that_need_too_many_weights_are_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(train_scratch, "MAX_WEIGHTS", 64 * 64 + 64 * 10 - 1)
     with pytest.raises(InputError, match="data digits: has images of 8 x 8, which take more than 4,735 weights"):
         main(ScratchOptions(recipe="tuned", data="digits", out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
@@ -287,10 +288,10 @@ def test_images_whose_weights_could_not_be_read_again_are_refused(tmp_path, monk
         ("report.json", "[", r"report\.json: is damaged"),
         ("job.json", None, r"job\.json: cannot be read"),
         ("job.json", "{}", "seed-0: was trained with other settings"),
-        ("seed-0", None, "holds no seed-0.*name the folder of a finished"),
+        ("seed-0", None, "contains no seed-0.*give the output directory of a finished"),
     ],
 )
-def test_what_is_not_whole_is_not_published(finished, tmp_path, name, content, words):
+def test_incomplete_results_are_not_published(finished, tmp_path, name, content, words):
     shutil.copytree(finished, tmp_path / "out")
     path = tmp_path / "out" / name
     if content is not None:
@@ -303,16 +304,19 @@ def test_what_is_not_whole_is_not_published(finished, tmp_path, name, content, w
 
 
 def rewritten(path, **changes):
-    """With a sum that is right."""
-    report = evaluate.read_report(path) | changes
+    """Change a report and its checksum."""
+    report = read_report(path) | changes
     path.write_text(json.dumps(report | {"sha256": checksum_of(report)}))
 
 
 def test_a_changed_report_is_not_published(finished, tmp_path):
     path = Path(shutil.copytree(finished, tmp_path / "out")) / "report.json"
-    accuracies = evaluate.read_report(path)["test_accuracies"]
+    accuracies = read_report(path)["test_accuracies"]
     path.write_text(path.read_text().replace(str(accuracies[0]), "0.9999"))
-    for words in (r"report\.json: was changed after it was written", r"report\.json: is of other networks"):
+    for words in (
+        r"report\.json: was changed after it was written",
+        r"report\.json: does not match the trained models",
+    ):
         with pytest.raises(InputError, match=words):
             publish.main(publish.PublishOptions(scratch=tmp_path / "out", out=tmp_path / "published"))
         shutil.copy(finished / "report.json", path)
@@ -320,16 +324,16 @@ def test_a_changed_report_is_not_published(finished, tmp_path):
     assert not (tmp_path / "published").exists()
 
 
-def test_the_recipe_is_that_of_the_seal(finished, tmp_path):
+def test_the_published_recipe_is_that_of_the_seal(finished, tmp_path):
     out = tmp_path / "out"
     shutil.copytree(finished, out)
     image = data.load("digits").x_test[0, ..., 0]
-    answer = ask_scratch(out, image)
+    answer = predict_scratch(out, image)
     rewritten(out / "report.json", settings={"widths": [64, 64, 10], "activation": "tanh"})
     publish.main(publish.PublishOptions(scratch=out, out=tmp_path))
-    np.testing.assert_array_equal(ask_scratch(tmp_path / "scratch", image), answer)
+    np.testing.assert_array_equal(predict_scratch(tmp_path / "scratch", image), answer)
     (out / "job.json").write_text('{"recipe": {"activation": "tanh"}}')
-    np.testing.assert_array_equal(ask_scratch(out, image), answer)
+    np.testing.assert_array_equal(predict_scratch(out, image), answer)
 
 
 def test_what_was_scored_on_validation_rows_is_not_published(finished, tmp_path):
@@ -338,8 +342,8 @@ def test_what_was_scored_on_validation_rows_is_not_published(finished, tmp_path)
     shutil.copytree(finished, out)
     job = read_settings(out) | {"scored": "valid"}
     (out / "job.json").write_text(json.dumps(job))
-    seal(out / "seed-0", job | {"seed": 0})
-    with pytest.raises(InputError, match="out: was scored on validation rows"):
+    write_manifest(out / "seed-0", job | {"seed": 0})
+    with pytest.raises(InputError, match="out: was evaluated on validation rows"):
         publish.main(publish.PublishOptions(scratch=out, out=tmp_path / "published"))
     assert not (tmp_path / "published").exists()
 
@@ -347,7 +351,7 @@ def test_what_was_scored_on_validation_rows_is_not_published(finished, tmp_path)
 def test_the_first_seed_can_be_published_once(finished, tmp_path):
     options = publish.PublishOptions(scratch=finished, out=tmp_path)
     publish.main(options)
-    assert check(tmp_path / "scratch") == read_settings(finished)
+    assert check_manifest(tmp_path / "scratch") == read_settings(finished)
     ours, theirs = (load_params(path / "weights.npz") for path in (tmp_path / "scratch", finished / "seed-0"))
     for layer in zip(ours, theirs, strict=True):
         np.testing.assert_equal(*layer)
@@ -355,9 +359,9 @@ def test_the_first_seed_can_be_published_once(finished, tmp_path):
     publish.main(options)
     assert contents(tmp_path) == before
     (tmp_path / "scratch" / "notes").touch()
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="already exists"):
         publish.main(options)
-    with pytest.raises(InputError, match=r"holds no report\.json"):
+    with pytest.raises(InputError, match=r"contains no report\.json"):
         publish.main(publish.PublishOptions(scratch=tmp_path, out=tmp_path / "out"))
-    with pytest.raises(InputError, match="names no folder"):
+    with pytest.raises(InputError, match="--jobs: missing"):
         publish.main(publish.PublishOptions())

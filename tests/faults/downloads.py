@@ -1,5 +1,4 @@
-"""Downloads that are killed midway, and two at once: a file has the right content or is not there, and the next start
-fetches what is missing."""
+"""Killed downloads and two at once: each file is complete or absent, and the next start downloads what is missing."""
 
 import gzip
 import hashlib
@@ -23,27 +22,27 @@ RNG = np.random.default_rng(0)
 ARRAYS = {name: RNG.integers(0, 10, (9, *want.shape[1:]), np.uint8) for name, want in FILES.items()}
 CONTENTS = {name: encode_idx(array) for name, array in ARRAYS.items()}
 MISSING = {name: IdxFile(array.shape, hashlib.sha256(CONTENTS[name]).hexdigest()) for name, array in ARRAYS.items()}
-PIECE = 200
-SLOW = 0.02
-"""Seconds before each piece: all four files take about 0.8."""
+CHUNK_BYTES = 200
+DELAY = 0.02
+"""Seconds before each chunk: all four files take about 0.8."""
 
 
 class Slow(BaseHTTPRequestHandler):
-    """A mirror that takes its time."""
+    """A slow mirror."""
 
-    asked = threading.Event()
+    requested = threading.Event()
 
     def do_GET(self) -> None:
         body = gzip.compress(CONTENTS[self.path.strip("/").removesuffix(".gz")])
-        self.asked.set()
+        self.requested.set()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         try:
-            for begin in range(0, len(body), PIECE):
-                time.sleep(SLOW)
-                self.wfile.write(body[begin : begin + PIECE])
-        except OSError:  # of a client that was killed
+            for begin in range(0, len(body), CHUNK_BYTES):
+                time.sleep(DELAY)
+                self.wfile.write(body[begin : begin + CHUNK_BYTES])
+        except OSError:  # the client was killed
             self.close_connection = True
 
     def log_message(self, *arguments: object) -> None:
@@ -61,9 +60,9 @@ def mirror() -> Iterator[str]:
 
 
 def download(url: str, folder: Path) -> None:
-    """As the first start of an experiment does it; of those files that are not there."""
+    """Download the missing files, as an experiment does at its first start."""
     fetch.MIRRORS = (url,)  # type: ignore[assignment]
-    missing = {name: want for name, want in MISSING.items() if not (folder / name).exists()}
+    missing = {name: file for name, file in MISSING.items() if not (folder / name).exists()}
     fetch.fetch(missing, folder)
 
 
@@ -74,32 +73,32 @@ def started(url: str, folder: Path) -> Any:
 
 
 def wrong(folder: Path) -> list[str]:
-    """Files that are there under a final name, and hold something else than they should."""
+    """Return the names of files with wrong content; temporary files do not count."""
     return [path.name for path in folder.glob("[!.]*") if path.read_bytes() != CONTENTS.get(path.name)]
 
 
-def whole(folder: Path) -> bool:
-    """Whether all files are there; a temporary file that a kill left may stay for a day."""
+def complete(folder: Path) -> bool:
+    """Return whether all files are complete. A temporary file of a killed process may remain for a day."""
     return {path.name for path in folder.glob("[!.]*")} == CONTENTS.keys() and not wrong(folder)
 
 
 def downloads(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
-    """Two of three are killed, and followed by another; the third is of two at once."""
+    """In two of three trials a download is killed and started again; in the third, two run at once."""
     with mirror() as url:
         for trial in range(trials):
-            place = folder / str(trial)
+            target = folder / str(trial)
             kill = trial % 3 < 2
-            Slow.asked.clear()
-            first = started(url, place)
+            Slow.requested.clear()
+            first = started(url, target)
             if kill:
-                Slow.asked.wait(60)
+                Slow.requested.wait(60)
                 first.join(rng.uniform(0, 0.8))
                 first.kill()
                 first.join()
-            struck, bad = first.exitcode != 0, wrong(place)
-            second = started(url, place)
+            struck, bad = first.exitcode != 0, wrong(target)
+            second = started(url, target)
             for process in (first, second):
                 process.join(60)
             codes = [second.exitcode] if kill else [first.exitcode, second.exitcode]
-            failure = "" if not bad and whole(place) and not any(codes) else f"{bad}, exit {codes}, {wrong(place)}"
+            failure = "" if not bad and complete(target) and not any(codes) else f"{bad}, exit {codes}, {wrong(target)}"
             yield Trial(struck or not kill, failure)

@@ -1,5 +1,5 @@
-"""A training ends in any way that a program can end, at any step: the last step that it told of is there, and from it
-the training goes on to the same bits."""
+"""Ends a training in every way that a program can end, at any step. The last reported step must be saved, and the
+training must resume from it with identical results."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ def leave() -> None:
 
 
 def fail() -> None:
-    raise RuntimeError("an error in what hears of the steps")
+    raise RuntimeError("an error in the step callback")
 
 
 ENDINGS: dict[str, tuple[int, Callable[[], None] | tuple[int, ...]]] = {
@@ -41,7 +41,7 @@ ENDINGS: dict[str, tuple[int, Callable[[], None] | tuple[int, ...]]] = {
     "SIGINT twice": (130, (signal.SIGINT, signal.SIGINT)),
     "SIGTERM twice": (143, (signal.SIGTERM, signal.SIGTERM)),
 }
-"""Exit code, and what is done at a step within the process, or the signals that it is sent."""
+"""The exit code, and what the process does at a step, or the signals that are sent to it."""
 
 
 def endings(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
@@ -51,61 +51,62 @@ def endings(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Tri
         for trial in range(trials):
             name = [*ENDINGS][trial % len(ENDINGS)]
             struck, failure = attempt(folder / str(trial), name, rng)
-            failure = failure or goes_on(folder / str(trial), desired)
+            failure = failure or resume(folder / str(trial), desired)
             yield Trial(struck, f"{name}: {failure}" if failure else "")
 
 
 def attempt(folder: Path, name: str, rng: np.random.Generator) -> tuple[bool, str]:
-    """-> whether the training ended so, before its end or at it, and what is wrong with what it left."""
-    (code, how), (ear, mouth) = ENDINGS[name], CONTEXT.Pipe(duplex=False)
-    place = int(rng.integers(1, EPOCHS * STEPS))
-    worker = CONTEXT.Process(target=train, args=(folder, name, place, mouth))
+    """Return whether the training was ended this way, and what is wrong with the files that it left."""
+    code, how = ENDINGS[name]
+    receiver, sender = CONTEXT.Pipe(duplex=False)
+    last_step = int(rng.integers(1, EPOCHS * STEPS))
+    worker = CONTEXT.Process(target=train, args=(folder, name, last_step, sender))
     worker.start()
-    mouth.close()
-    told = [0]
+    sender.close()
+    reported = [0]
     if isinstance(how, tuple):
-        while told[-1] < place:
-            told.append(ear.recv())
-        time.sleep(rng.choice([0, rng.uniform(0, 0.5)]))  # in the midst of an epoch, or in a save, which takes longer
+        while reported[-1] < last_step:
+            reported.append(receiver.recv())
+        time.sleep(rng.choice([0, rng.uniform(0, 0.5)]))  # during an epoch, or during a save, which takes longer
         for number in how:
             with suppress(ProcessLookupError):  # the first of two was enough
                 os.kill(worker.pid, number)
             time.sleep(rng.uniform(0, 0.05))
     try:
         while True:
-            told.append(ear.recv())
+            reported.append(receiver.recv())
     except EOFError:
         worker.join(60)
     if isinstance(how, tuple) and worker.exitcode == 0:
         return False, ""
     if worker.exitcode != code:
         return True, f"exit {worker.exitcode}"
-    last = told[-1] if name in ("SIGINT", "SIGTERM", "SIGHUP") else told[-1] // STEPS * STEPS
-    found = checkpoint.steps(folder / "state")
-    return True, "" if last == 0 or max(found, default=0) >= last else f"step {last} was told of, {found} are there"
+    last = reported[-1] if name in ("SIGINT", "SIGTERM", "SIGHUP") else reported[-1] // STEPS * STEPS
+    found = checkpoint.saved_steps(folder / "state")
+    return True, "" if last == 0 or max(found, default=0) >= last else f"step {last} was reported, {found} are saved"
 
 
-def train(folder: Path, name: str, place: int, mouth: Any) -> None:
-    """In a process of its own, as the scripts do it. What is told of at an epoch's last step is its save."""
+def train(folder: Path, name: str, last_step: int, sender: Any) -> None:
+    """Train as the scripts do, and report every step. The last step of an epoch is reported after its save."""
     how = ENDINGS[name][1]
 
     def report(progress: fit.Progress) -> None:
         done = progress.finished * STEPS + progress.step
         if progress.step != STEPS:
-            mouth.send(done)
-        if done == place and not isinstance(how, tuple):
+            sender.send(done)
+        if done == last_step and not isinstance(how, tuple):
             how()
 
-    with open(os.devnull, "w") as null, redirect_stderr(null), in_one_line(resumes=True), deferred() as stopping:
-        fit.fit(folder, config(epochs=EPOCHS), *examples(STEPS), jax.devices()[:1], report, stopping)
+    with open(os.devnull, "w") as null, redirect_stderr(null), in_one_line(resumes=True), deferred() as should_stop:
+        fit.fit(folder, config(epochs=EPOCHS), *examples(STEPS), jax.devices()[:1], report, should_stop)
 
 
-def goes_on(folder: Path, desired: Any) -> str:
-    """What is wrong with the end that the training comes to, if anything is."""
+def resume(folder: Path, desired: Any) -> str:
+    """Resume the training -> what is wrong with its result, empty if nothing is."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             resumption.train(folder)
-            return "" if end(folder) == desired else "other bits"
+            return "" if end(folder) == desired else "other results"
     except Exception as error:
         return f"{type(error).__name__}: {error}"

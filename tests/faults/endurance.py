@@ -1,5 +1,5 @@
-"""What a long run may use up, little by little: memory, descriptors, threads, the disk. Steps and saves are counted
-apart, each in a process of its own, and pipelines one after the other in one."""
+"""Leaks of long runs: memory, file descriptors, threads, disk space. Steps and saves are measured separately, each in
+its own process, and pipelines one after the other in one process."""
 
 import gc
 import os
@@ -19,18 +19,18 @@ from tests.faults import resumption
 from tests.faults.store import CONTEXT
 from tests.faults.trial import Trial
 
-ENOUGH = 100
-"""Samples that tell a slope from noise."""
-SLOPE = 0.1
-"""MB that a thousand steps, or a save, may add in the second half: orbax' own saves add about 0.05."""
+MIN_SAMPLES = 100
+"""Samples needed to tell a slope from noise."""
+MAX_SLOPE = 0.1
+"""MB that a thousand steps, or a save, may add in the second half. A save by orbax alone adds about 0.05."""
 STEPS = 100
-"""Between two samples."""
-LATE = 2
-"""Threads of pools that start when they are first needed, which may be late."""
+"""Training steps between two samples."""
+LATE_THREADS = 2
+"""Threads of pools that start when they are first needed, which may be in the second half."""
 
 
 class Sample(NamedTuple):
-    """What this process holds: resident memory in MB, open descriptors, threads, those of C++ too."""
+    """Resources of this process: resident memory in MB, open descriptors, threads, including those of C++."""
 
     memory: float
     descriptors: int
@@ -57,47 +57,52 @@ def pipelines(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[T
 
 
 def watch(work: Callable[..., None], folder: Path, trials: int, *, per: float, name: str) -> Iterator[Trial]:
-    """A trial for each sample that the worker takes, and one for what they say together."""
-    (heard, told), samples = CONTEXT.Pipe(duplex=False), []
-    worker = CONTEXT.Process(target=work, args=(folder, trials, told))
+    """Yield a trial for each sample of the worker, and one for the trend of all samples."""
+    receiver, sender = CONTEXT.Pipe(duplex=False)
+    samples = []
+    worker = CONTEXT.Process(target=work, args=(folder, trials, sender))
     worker.start()
-    told.close()  # only the worker's is open: EOFError here when it dies
+    sender.close()  # only the worker has it open: EOFError here if it dies
     for _ in range(trials):
-        samples.append(heard.recv())
+        samples.append(receiver.recv())
         yield Trial(True)
-    failure = heard.recv()
+    failure = receiver.recv()
     worker.join()
     half = samples[trials // 2 :]
     slope = np.polyfit(np.arange(len(half)), [sample.memory for sample in half], 1)[0] / per
-    print(f"\n  {slope:+.3f} MB a {name} in the second half; at first {samples[0]}, at last {samples[-1]}")
-    if slope > SLOPE and trials >= ENOUGH:
-        failure = failure or f"{slope:.3f} MB a {name}"
+    print(f"\n  {slope:+.3f} MB per {name} in the second half; first {samples[0]}, last {samples[-1]}")
+    if slope > MAX_SLOPE and trials >= MIN_SAMPLES:
+        failure = failure or f"{slope:.3f} MB per {name}"
     before = samples[trials // 2 - 1]
     if max(one.descriptors for one in half) > before.descriptors:
-        failure = failure or f"{max(one.descriptors for one in half)} descriptors, there were {before.descriptors}"
-    if max(one.threads for one in half) > before.threads + LATE:
-        failure = failure or f"{max(one.threads for one in half)} threads, there were {before.threads}"
+        failure = failure or f"{max(one.descriptors for one in half)} descriptors, {before.descriptors} before"
+    if max(one.threads for one in half) > before.threads + LATE_THREADS:
+        failure = failure or f"{max(one.threads for one in half)} threads, {before.threads} before"
     yield Trial(False, failure)
 
 
-def train(folder: Path, epochs: int, steps: int, told: Any) -> None:
-    """A training that tells of itself after each epoch."""
-    tell = lambda progress: None if progress.step else told.send(measure())
+def train(folder: Path, epochs: int, steps: int, sender: Any) -> None:
+    """Train, and send a sample after each epoch."""
+
+    def report(progress: fit.Progress) -> None:
+        if not progress.step:
+            sender.send(measure())
+
     config, data = resumption.config(epochs=epochs), resumption.examples(steps)
-    fit.fit(folder, config, *data, jax.devices()[:1], tell)
+    fit.fit(folder, config, *data, jax.devices()[:1], report)
 
 
-def take_steps(folder: Path, trials: int, told: Any) -> None:
+def take_steps(folder: Path, trials: int, sender: Any) -> None:
     def save(*arguments: Any, **options: Any) -> None:
-        """Nothing: saves are counted apart."""
+        """Do nothing: saves are measured separately."""
 
     with mock.patch.object(checkpoint, "save", save):
-        train(folder / "run", trials, STEPS, told)
-    told.send(leftovers(folder / "run", {"config.json", "metrics.csv"}))
+        train(folder / "run", trials, STEPS, sender)
+    sender.send(leftovers(folder / "run", {"config.json", "metrics.csv"}))
 
 
-def make_saves(folder: Path, trials: int, told: Any) -> None:
-    """An epoch is of two steps. How much of the disk is used is asked when one more is written whole."""
+def make_saves(folder: Path, trials: int, sender: Any) -> None:
+    """Train with epochs of two steps. The disk space is measured while the new checkpoint and the old ones exist."""
     used, real, state = [], checkpoint.same, folder / "run" / "state"
 
     def same(*arguments: Any) -> bool:
@@ -105,11 +110,13 @@ def make_saves(folder: Path, trials: int, told: Any) -> None:
         return real(*arguments)
 
     with mock.patch.object(checkpoint, "same", same):
-        train(folder / "run", trials, 2, told)
+        train(folder / "run", trials, 2, sender)
     times = max(used) / size(state / str(2 * trials))
     wrong = leftovers(folder / "run", {"config.json", "metrics.csv", "state", "best"})
     wrong = wrong or leftovers(state, {str(2 * trials), str(2 * trials - 2)})
-    told.send(wrong or ("" if times <= checkpoint.KEEP + 1 else f"the disk held {times:.2f} times a step's size"))
+    sender.send(
+        wrong or ("" if times <= checkpoint.KEEP_STEPS + 1 else f"the disk held {times:.2f} times a step's size")
+    )
 
 
 def leftovers(folder: Path, wanted: set[str]) -> str:
@@ -121,12 +128,12 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def run_pipelines(folder: Path, trials: int, told: Any) -> None:
+def run_pipelines(folder: Path, trials: int, sender: Any) -> None:
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     jax.config.update("jax_disable_most_optimizations", True)
     with redirect_stdout(None):
         for trial in range(trials):
             main(PipelineOptions(preset="smoke", data="digits", out=folder / str(trial)))
-            told.send(measure())
+            sender.send(measure())
     hidden = [path.name for trial in range(trials) for path in (folder / str(trial)).rglob(".*")]
-    told.send(f"leftovers: {hidden}" if hidden else "")
+    sender.send(f"leftovers: {hidden}" if hidden else "")

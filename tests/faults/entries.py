@@ -1,5 +1,4 @@
-"""Wrong files and arguments through the programs that take them: exit code 2, one line, nothing written, soon, and in
-little memory."""
+"""Invalid files and arguments: programs exit with code 2 and one line, fast, in little memory, and write nothing."""
 
 import ctypes
 import hashlib
@@ -23,11 +22,11 @@ from tests.faults.trial import Trial
 LINE, SECONDS, MEGABYTES = 200, 10, 1000
 HANGS = 200
 OVERRIDE = (1, 2)
-"""What lets root pass over permissions: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH."""
+"""Capabilities with which root ignores permissions: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH."""
 
 
 class Ended(NamedTuple):
-    """`seconds` are those of the processors: who shares them does not matter."""
+    """How a program ended. `seconds` is CPU time, which does not depend on other processes."""
 
     code: int
     stderr: str
@@ -52,14 +51,14 @@ def start(arguments: list[str], folder: Path) -> Ended:
     return Ended(process.returncode, text, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000)
 
 
-def bow() -> None:
-    """The programs that root starts from here on need permissions, as everybody's do; 24 is PR_CAPBSET_DROP."""
+def drop_capabilities() -> None:
+    """Make permissions apply to programs started from now on, even by root; 24 is PR_CAPBSET_DROP."""
     for capability in OVERRIDE:
         ctypes.CDLL(None).prctl(24, capability)
 
 
 def listing(folder: Path) -> dict[str, str]:
-    """What lies in a folder: the kind of each path, and the content of files."""
+    """Return the mode of each path in a folder, and the checksum of each file."""
     found = {}
     for path in sorted(folder.rglob("*")):
         plain = path.is_file() and not path.is_symlink()
@@ -68,7 +67,7 @@ def listing(folder: Path) -> dict[str, str]:
 
 
 def wrong(make: Make, folder: Path, job: Path) -> str:
-    """What is wrong with how a program refuses its input; empty if nothing is."""
+    """Return what is wrong with how a program rejects its input; empty if nothing is."""
     folder.mkdir()
     arguments = make(folder, job)
     before = listing(folder)
@@ -88,7 +87,7 @@ def longest_path(arguments: list[str]) -> int:
 
 
 def refusals(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
-    bow()
+    drop_capabilities()
     job = finished(folder / "job")
     names = list(CASES)
     for number in sorted(rng.permutation(len(names))[:trials]):
@@ -99,27 +98,27 @@ def refusals(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Tr
 
 
 def acceptances(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
-    """What comes of an odd file is what comes of the plain one."""
+    """An unusual file has the same results as the plain one."""
     job = finished(folder / "job")
-    plain = {kind: came_of(make, folder / kind, job) for kind, make in PLAIN.items()}
-    odd = [(kind, name) for kind, makes in HARMLESS.items() for name in makes]
-    for number in sorted(rng.permutation(len(odd))[:trials]):
-        kind, name = odd[number]
-        came = came_of(HARMLESS[kind][name], folder / f"{kind}-{name}", job)
-        yield Trial(True, "" if came == plain[kind] else f"{kind}, {name}: {came}")
+    plain = {kind: results_of(make, folder / kind, job) for kind, make in PLAIN.items()}
+    unusual = [(kind, name) for kind, makes in HARMLESS.items() for name in makes]
+    for number in sorted(rng.permutation(len(unusual))[:trials]):
+        kind, name = unusual[number]
+        found = results_of(HARMLESS[kind][name], folder / f"{kind}-{name}", job)
+        yield Trial(True, "" if found == plain[kind] else f"{kind}, {name}: {found}")
 
 
-def came_of(make: Make, folder: Path, job: Path) -> tuple[int, str, dict[str, str]]:
-    """Exit code, stderr, and the pictures and tables that a program leaves."""
+def results_of(make: Make, folder: Path, job: Path) -> tuple[int, str, dict[str, str]]:
+    """Return a program's exit code, its stderr, and checksums of its figures and tables."""
     folder.mkdir()
     ended = start(make(folder, job), folder)
     kept = {path: text for path, text in listing(folder / "out").items() if path.endswith((".png", ".npz", ".csv"))}
-    alike = {str(Path(path).relative_to(folder)): text for path, text in kept.items() if "metrics" not in path}
-    return ended.code, ended.stderr, alike
+    relative = {str(Path(path).relative_to(folder)): text for path, text in kept.items() if "metrics" not in path}
+    return ended.code, ended.stderr, relative
 
 
 def finished(job: Path) -> Path:
-    """A job of one network, with its weights in a file beside it."""
+    """Run a job of one model. Writes the model's weights to a file in its folder too."""
     from jaxnets.runs import open_run
     from jaxnets.store.weights import write_weights
 

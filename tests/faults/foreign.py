@@ -1,5 +1,7 @@
-"""Steps of other networks, in other shapes and types, in the place of a training's own: refused by the names of the
-first three arrays that differ, never cast or cut to fit."""
+"""Checkpoints of other models, shapes and dtypes in a training's folder.
+
+The error lists the first three arrays that differ; none is cast or cropped.
+"""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -31,22 +33,22 @@ def config(family: str = "wide_cnn", **sizes: int) -> RunConfig:
 
 
 def items(config: RunConfig) -> Items:
-    """The start of a training, as `fit` saves it."""
+    """Return the initial state of a training, as `fit` saves it."""
     state = make_train_loop(config, 1000).start(config.seed)
     return {"average": state.average, "rest": state._replace(average={})}
 
 
 def cast(dtype: Any, *, tree: str = "average") -> Callable[[Items], Items]:
-    """Every array of a tree in another type, as NumPy's or as JAX's."""
+    """Return a change that casts every array of a tree."""
     return lambda ours: ours | {tree: jax.tree.map(lambda leaf: leaf.astype(dtype), ours[tree])}
 
 
-def turn(leaf: Any) -> Any:
+def transpose(leaf: Any) -> Any:
     return np.asarray(leaf).T
 
 
 def kernels(change: Callable[[Any], Any]) -> Callable[[Items], Items]:
-    """Every kernel of the averaged network changed."""
+    """Return a change of every kernel of the EMA parameters."""
 
     def changed(ours: Items) -> Items:
         visit = lambda path, leaf: change(leaf) if leaf.ndim == 4 else leaf
@@ -69,19 +71,19 @@ CHANGES: dict[str, tuple[RunConfig, Callable[[Items], Items]]] = {
     "wider": (config(width=16), dict),
     "deeper": (config(depth=3), dict),
     "fewer classes": (replace(config(), num_classes=2), dict),
-    "in colour": (replace(config(), image_shape=(8, 8, 3)), dict),
-    "halves, by NumPy": (config(), lambda ours: cast(np.float16)(jax.tree.map(np.asarray, ours))),
-    "brain halves, by JAX": (config(), cast(jnp.bfloat16)),
-    "doubles, by NumPy": (config(), lambda ours: cast(np.float64)(jax.tree.map(np.asarray, ours))),
-    "kernels turned": (config(), kernels(turn)),
-    "kernels with an axis more": (config(), kernels(lambda leaf: leaf[None])),
-    "no last layer": (config(), without),
-    "a layer more": (config(), with_more),
+    "colour images": (replace(config(), image_shape=(8, 8, 3)), dict),
+    "NumPy float16": (config(), lambda ours: cast(np.float16)(jax.tree.map(np.asarray, ours))),
+    "JAX bfloat16": (config(), cast(jnp.bfloat16)),
+    "NumPy float64": (config(), lambda ours: cast(np.float64)(jax.tree.map(np.asarray, ours))),
+    "transposed kernels": (config(), kernels(transpose)),
+    "kernels with an extra axis": (config(), kernels(lambda leaf: leaf[None])),
+    "a missing layer": (config(), without),
+    "an extra layer": (config(), with_more),
 }
 
 
 def others(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
-    ours = checkpoint.describe(items(config()))
+    ours = checkpoint.array_specs(items(config()))
     names, job = list(CHANGES), folder / "begun"
     job.mkdir()
     assert start(TRAIN, job).code == 0
@@ -93,15 +95,15 @@ def others(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Tria
         checkpoint.save(state, 7, theirs, {"history": []})
         shutil.copy(job / "out" / "job.json", place / "out")
         before, ended = listing(state), start(TRAIN, place)
-        failure = told_otherwise(ended.stderr, ours, checkpoint.describe(theirs))
+        failure = message_problem(ended.stderr, ours, checkpoint.array_specs(theirs))
         if ended.code != 2 or listing(state) != before:
             failure = f"exit {ended.code}: {ended.stderr}"
         yield Trial(True, f"{name}: {failure}" if failure else "")
 
 
-def told_otherwise(stderr: str, ours: dict[str, str], theirs: dict[str, str]) -> str:
-    """The message, unless it is one line with the first three differences."""
+def message_problem(stderr: str, ours: dict[str, str], theirs: dict[str, str]) -> str:
+    """Return the message unless it is one line with the first three differences."""
     different = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
-    told = [f"{name} is {theirs.get(name, 'missing')}, not {ours.get(name, 'there')}" for name in different[:3]]
+    told = [f"{name} is {theirs.get(name, 'missing')}, expected {ours.get(name, 'none')}" for name in different[:3]]
     right = stderr.count("\n") == 1 and different and all(text in stderr for text in told)
     return "" if right else stderr

@@ -1,4 +1,4 @@
-"""Files that are wrong in one way each, by what is wrong with them, and some that are odd and right; made by code."""
+"""Generated files with one fault each, by the name of the fault, and unusual files that are valid."""
 
 import gzip
 import io
@@ -15,7 +15,7 @@ from numpy.lib import format as npy
 from jaxnets.data.idx import encode_idx, idx_header
 
 Contents = dict[str, Callable[[], bytes]]
-"""What is wrong -> how the bytes are made: some are large."""
+"""Name of the fault -> function that returns the content; some contents are large."""
 
 RNG = np.random.default_rng(0)
 ROWS = 30
@@ -36,7 +36,7 @@ BODY = TRAIN.removeprefix(HEADER + b"\n")
 
 
 def field(value: str, *, row: int = 8, column: int = 6) -> bytes:
-    """TRAIN with one field replaced."""
+    """Return TRAIN with one field replaced."""
     lines = [line.split(b",") for line in TRAIN.split(b"\n")]
     lines[row][column] = value.encode()
     return b"\n".join(b",".join(line) for line in lines)
@@ -47,8 +47,10 @@ def headed(names: list[str]) -> bytes:
 
 
 def pieces(start: bytes, piece: bytes, size: int) -> Iterator[bytes]:
-    """`start`, then `piece` again and again, `size` bytes of it; never all at once, as the memory of who starts a
-    program counts as that program's."""
+    """Yield `start`, then about `size` bytes of repeated `piece`.
+
+    The content is never in memory as a whole, as a child's peak memory includes that of the process that forks it.
+    """
     yield start
     block = piece * (2**20 // len(piece))
     yield from (block for _ in range(size // len(block)))
@@ -90,7 +92,7 @@ FIELDS = {
     "an exponent": "1e2",
     "a plus sign": "+5",
     "a quoted number": '"7"',
-    "another script's digit": "٣",
+    "an Arabic digit": "٣",
     "hexadecimal": "0x1f",
 }
 CSV: Contents = {
@@ -100,34 +102,34 @@ CSV: Contents = {
     "blank lines only": lambda: b"\r\n\n",
     "a header only": lambda: HEADER + b"\n",
     "no header": lambda: BODY,
-    "cut in a row": lambda: TRAIN[:-1000],
-    "cut in its header": lambda: HEADER[:3000],
+    "truncated in a row": lambda: TRAIN[:-1000],
+    "truncated in its header": lambda: HEADER[:3000],
     "a short row": lambda: TRAIN.replace(FIRST, FIRST.rpartition(b",")[0]),
     "a long row": lambda: TRAIN.replace(FIRST, FIRST + b",0"),
     "an empty line": lambda: TRAIN.replace(FIRST, FIRST + b"\n"),
     "label column last": lambda: headed([*PIXELS, "label"]),
     "pixels in another order": lambda: headed(["label", *reversed(PIXELS)]),
-    "a column twice": lambda: headed(["label", *PIXELS[:-1], "pixel5"]),
+    "a duplicate column": lambda: headed(["label", *PIXELS[:-1], "pixel5"]),
     "an extra column": lambda: headed(["ImageId", "label", *PIXELS]),
     "images of 14 x 14": lambda: headed(["label", *PIXELS[:196]]),
-    "a class of one row": lambda: b"".join(TRAIN.splitlines(keepends=True)[:12]),
+    "a class with one example": lambda: b"".join(TRAIN.splitlines(keepends=True)[:12]),
     "two files joined": lambda: TRAIN + TRAIN,
     "semicolons": lambda: TRAIN.replace(b",", b";"),
     "tabs": lambda: TRAIN.replace(b",", b"\t"),
-    "line ends of old Macs": lambda: TRAIN.replace(b"\n", b"\r"),
+    "CR line ends": lambda: TRAIN.replace(b"\n", b"\r"),
     "UTF-16": lambda: TRAIN.decode().encode("utf-16"),
     "UTF-16 without a mark": lambda: TRAIN.decode().encode("utf-16-le"),
     "Latin-1": lambda: headed(["läbel", *PIXELS]).decode().encode("latin-1"),
-    "a block of NUL": lambda: TRAIN[:9000] + bytes(100) + TRAIN[9000:],
+    "NUL bytes": lambda: TRAIN[:9000] + bytes(100) + TRAIN[9000:],
     "a web page": lambda: b"\n<!DOCTYPE html><title>Kaggle</title>",
     "the test table": lambda: TEST,
     "a zip named csv": lambda: zipped(train=TRAIN),
-    "gzip cut short": lambda: gzip.compress(TRAIN)[:-20],
-    "gzip with another sum": lambda: gzip.compress(TRAIN)[:-8] + bytes(8),
-    "gzip of zeros without end": lambda: gzipped(b"", b"\0", LARGE),
-    "gzip of one endless line": lambda: gzipped(b"", b"0,", ENDLESS),
-    "gzip of one endless row": lambda: gzipped(HEADER + b"\n", b"0,", ENDLESS),
-    "gzip of empty lines": lambda: gzipped(HEADER, b"\n", ENDLESS),
+    "truncated gzip": lambda: gzip.compress(TRAIN)[:-20],
+    "gzip with another checksum": lambda: gzip.compress(TRAIN)[:-8] + bytes(8),
+    "gzip bomb of zeros": lambda: gzipped(b"", b"\0", LARGE),
+    "gzip bomb of one line": lambda: gzipped(b"", b"0,", ENDLESS),
+    "gzip bomb of one row": lambda: gzipped(HEADER + b"\n", b"0,", ENDLESS),
+    "gzip bomb of empty lines": lambda: gzipped(HEADER, b"\n", ENDLESS),
 }
 HARMLESS_CSV: Contents = {
     "CRLF": lambda: TRAIN.replace(b"\n", b"\r\n"),
@@ -137,7 +139,7 @@ HARMLESS_CSV: Contents = {
     "gzip named csv": lambda: gzip.compress(TRAIN),
 }
 ARCHIVES: Contents = {
-    "zip cut short": lambda: zipped(**{"train.csv": TRAIN, "test.csv": TEST})[:-30],
+    "truncated zip": lambda: zipped(**{"train.csv": TRAIN, "test.csv": TEST})[:-30],
     "zip without test.csv": lambda: zipped(**{"train.csv": TRAIN}),
     "zip with its tables swapped": lambda: zipped(**{"train.csv": TEST, "test.csv": TRAIN}),
     "zip with one damaged byte": lambda: changed(zipped(**{"train.csv": TRAIN, "test.csv": TEST}), 5000),
@@ -147,8 +149,8 @@ ARCHIVES: Contents = {
 }
 
 
-def changed(content: bytes, place: int) -> bytes:
-    return content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :]
+def changed(content: bytes, index: int) -> bytes:
+    return content[:index] + bytes([content[index] ^ 0x10]) + content[index + 1 :]
 
 
 SIZES = (60_000, 28, 28)
@@ -161,10 +163,10 @@ def idx(*sizes: int, content: bytes = b"", rest: int = 0) -> bytes:
 IDX: Contents = {
     "empty": lambda: b"",
     "a wrong magic number": lambda: b"\0\0\x08\x07" + idx(*SIZES)[4:],
-    "labels in the place of images": lambda: encode_idx(np.zeros(60_000, np.uint8)),
-    "cut in its header": lambda: idx(*SIZES)[:9],
-    "cut in its data": lambda: idx(*SIZES, rest=1000),
-    "a byte too many": lambda: idx(*SIZES, rest=60_000 * 784 + 1),
+    "labels instead of images": lambda: encode_idx(np.zeros(60_000, np.uint8)),
+    "truncated in its header": lambda: idx(*SIZES)[:9],
+    "truncated in its data": lambda: idx(*SIZES, rest=1000),
+    "one extra byte": lambda: idx(*SIZES, rest=60_000 * 784 + 1),
     "no images": lambda: idx(0, 28, 28),
     "2**32 - 1 images": lambda: idx(2**32 - 1, 28, 28, rest=784),
     "images of 14 x 56": lambda: idx(60_000, 14, 56, rest=784),
@@ -173,11 +175,11 @@ IDX: Contents = {
     "floating point": lambda: b"\0\0\x0d\x03" + idx(*SIZES)[4:] + bytes(784),
     "other pixels": lambda: idx(*SIZES, rest=60_000 * 784),
     "a web page": lambda: b"<html>sign in</html>",
-    "gzip cut short": lambda: gzip.compress(idx(*SIZES, rest=784))[:-9],
-    "gzip with another sum": lambda: gzip.compress(idx(*SIZES, rest=784))[:-8] + bytes(8),
+    "truncated gzip": lambda: gzip.compress(idx(*SIZES, rest=784))[:-9],
+    "gzip with another checksum": lambda: gzip.compress(idx(*SIZES, rest=784))[:-8] + bytes(8),
     "gzip and garbage": lambda: gzip.compress(idx(*SIZES, rest=784)) + b"garbage",
     "a gzip bomb": lambda: gzipped(b"", b"\0", LARGE),
-    "more bytes than any": lambda: bytes(60_000_000),
+    "too large": lambda: bytes(60_000_000),
 }
 
 DIGITS: dict[str, np.ndarray] = {
@@ -189,7 +191,7 @@ DIGITS: dict[str, np.ndarray] = {
 
 
 def npz(save: Callable[..., None] = np.savez, **arrays: np.ndarray) -> bytes:
-    """DIGITS with some arrays replaced."""
+    """Return an archive of DIGITS with some arrays replaced."""
     file = io.BytesIO()
     save(file, **(DIGITS | arrays))
     return file.getvalue()
@@ -202,20 +204,20 @@ def plain_npz(arrays: dict[str, np.ndarray]) -> bytes:
 
 
 def member(shape: tuple[int, ...], content: bytes = b"", *, descr: str = "|u1") -> bytes:
-    """An array whose header claims this shape, whatever its content."""
+    """Return an array whose header claims this shape, whatever its content."""
     file = io.BytesIO()
     npy.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
     return file.getvalue() + content
 
 
 def weights_bomb(arrays: dict[str, np.ndarray]) -> bytes:
-    """An array of many bytes that hardly take room, in the place of a network's first."""
+    """Return weights whose first array is a decompression bomb."""
     return zip_of(f"{next(iter(arrays))}.npy", member((LARGE // 2**20 << 20,)), b"\0", LARGE)
 
 
-def replaced(name: str, place: tuple[int, ...], value: int) -> bytes:
+def replaced(name: str, index: tuple[int, ...], value: int) -> bytes:
     array = DIGITS[name].astype(np.int64)
-    array[place] = value
+    array[index] = value
     return with_array(name, array)
 
 
@@ -225,12 +227,12 @@ def with_array(name: str, array: np.ndarray) -> bytes:
 
 NPZ: Contents = {
     "empty": lambda: b"",
-    "no zip": lambda: b"text",
+    "not a zip": lambda: b"text",
     "a bare pickle": lambda: pickle.dumps(DIGITS),
-    "cut short": lambda: npz()[:-40],
+    "truncated": lambda: npz()[:-40],
     "one damaged byte": lambda: changed(npz(), 400),
     "no x_test": lambda: zipped(**{"x_train.npy": member((2,), b"ab")}),
-    "shares in the place of bytes": lambda: with_array("x_train", DIGITS["x_train"] / 255),
+    "floats in [0, 1]": lambda: with_array("x_train", DIGITS["x_train"] / 255),
     "NaN": lambda: with_array("x_test", np.full((10, 8, 8), np.nan)),
     "flat images": lambda: with_array("x_train", DIGITS["x_train"].reshape(20, 64)),
     "images too small": lambda: with_array("x_train", DIGITS["x_train"][:, :7]),
@@ -239,20 +241,20 @@ NPZ: Contents = {
     "no test images": lambda: with_array("x_test", DIGITS["x_test"][:0]),
     "pixel 256": lambda: replaced("x_train", (5, 0, 0), 256),
     "pixel -1": lambda: replaced("x_test", (2, 3, 4), -1),
-    "labels that are too few": lambda: with_array("y_train", DIGITS["y_train"][:7]),
-    "labels in a column": lambda: with_array("y_train", DIGITS["y_train"][:, None]),
-    "labels that are no integers": lambda: with_array("y_train", DIGITS["y_train"] + 0.0),
-    "labels that are text": lambda: with_array("y_train", DIGITS["y_train"].astype(str)),
+    "too few labels": lambda: with_array("y_train", DIGITS["y_train"][:7]),
+    "two-dimensional labels": lambda: with_array("y_train", DIGITS["y_train"][:, None]),
+    "float labels": lambda: with_array("y_train", DIGITS["y_train"] + 0.0),
+    "text labels": lambda: with_array("y_train", DIGITS["y_train"].astype(str)),
     "a negative label": lambda: replaced("y_train", (3,), -1),
-    "a class that is left out": lambda: replaced("y_train", (3,), 10**15),
-    "a class of one row": lambda: replaced("y_train", (3,), 2),
+    "a missing class": lambda: replaced("y_train", (3,), 10**15),
+    "a class with one example": lambda: replaced("y_train", (3,), 2),
     "a single class": lambda: with_array("y_train", np.zeros(20, int)),
-    "a test label without training rows": lambda: replaced("y_test", (1,), 3),
+    "a test label without training images": lambda: replaced("y_test", (1,), 3),
     "Python objects": lambda: with_array("x_train", np.array([None] * 20)),
     "a header that claims 8 TB": lambda: zipped(**{"x_train.npy": member((2**43,), b"ab")}),
     "a header that claims less": lambda: zipped(**{"x_train.npy": member((1,), bytes(1000))}),
     "a header with a negative shape": lambda: zipped(**{"x_train.npy": member((-1, -2), b"ab")}),
-    "a header that does not end": lambda: zipped(**{"x_train.npy": member((2,), b"ab").replace(b"(2,)", b"(2,(")}),
+    "a malformed header": lambda: zipped(**{"x_train.npy": member((2,), b"ab").replace(b"(2,)", b"(2,(")}),
     "no header": lambda: zipped(**{"x_train.npy": b"text"}),
     "a member with a path": lambda: zipped(**{"../x_train.npy": member((2,), b"ab")}),
     "a header bomb": lambda: zip_of("x_train.npy", b"\x93NUMPY\2\0" + struct.pack("<I", LARGE), b" ", LARGE),
@@ -262,13 +264,13 @@ HARMLESS_NPZ: Contents = {
     "Fortran order": lambda: with_array("x_train", np.asfortranarray(DIGITS["x_train"])),
     "compressed": lambda: npz(np.savez_compressed),
     "big-endian integers": lambda: with_array("x_train", DIGITS["x_train"].astype(">i4")),
-    "an array more": lambda: with_array("notes", np.zeros(3)),
+    "an extra array": lambda: with_array("notes", np.zeros(3)),
     "a channel axis": lambda: with_array("x_test", DIGITS["x_test"][..., None]),
 }
 
 
 def config(good: dict[str, Any], **training: Any) -> bytes:
-    """A run's config with values of its training replaced."""
+    """Return a run's config.json with values of its training replaced."""
     value = json.loads(json.dumps(good))
     value["recipe"]["training"] |= training
     return json.dumps(value).encode()
@@ -285,21 +287,21 @@ def recipe(good: dict[str, Any], **values: Any) -> bytes:
 CONFIG: dict[str, Callable[[dict[str, Any]], bytes]] = {
     "empty": lambda good: b"",
     "a list": lambda good: b"[]",
-    "cut short": lambda good: top(good)[:-9],
+    "truncated": lambda good: top(good)[:-9],
     "Latin-1": lambda good: top(good, data="ä").replace(b"\\u00e4", b"\xe4"),
     "YAML": lambda good: b"recipe: !!python/object/apply:os.system [ls]\n",
     "an alias bomb": lambda good: b"a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n",
-    "brackets without end": lambda good: b"[" * 100_000,
-    "a key twice": lambda good: top(good)[:-1] + b', "seed": 1}',
+    "deeply nested brackets": lambda good: b"[" * 100_000,
+    "a duplicate key": lambda good: top(good)[:-1] + b', "seed": 1}',
     "an unknown key": lambda good: top(good, colour="red"),
-    "an unknown key of 10,000 letters": lambda good: top(good, **{"x" * 10_000: 1}),
+    "an unknown key of 10,000 characters": lambda good: top(good, **{"x" * 10_000: 1}),
     "an unknown key of the recipe": lambda good: recipe(good, colour="red"),
     "an unknown key of the training": lambda good: config(good, colour="red"),
     "a missing key": lambda good: json.dumps({"recipe": good["recipe"]}).encode(),
-    "a negative rate": lambda good: config(good, learning_rate=-1.0),
-    "a rate that is NaN": lambda good: config(good, learning_rate=float("nan")),
-    "a rate that is text": lambda good: config(good, learning_rate="fast"),
-    "a rate of 100,000 digits": lambda good: config(good).replace(b"0.005", b"9" * 100_000),
+    "a negative learning rate": lambda good: config(good, learning_rate=-1.0),
+    "a learning rate of NaN": lambda good: config(good, learning_rate=float("nan")),
+    "a learning rate in words": lambda good: config(good, learning_rate="fast"),
+    "a learning rate of 100,000 digits": lambda good: config(good).replace(b"0.005", b"9" * 100_000),
     "batch 0": lambda good: config(good, batch_size=0),
     "batch true": lambda good: config(good, batch_size=True),
     "batch 1e30": lambda good: config(good, batch_size=10**30),
@@ -310,14 +312,14 @@ CONFIG: dict[str, Callable[[dict[str, Any]], bytes]] = {
     "an unknown size": lambda good: recipe(good, sizes={"colour": 3}),
     "a negative size": lambda good: recipe(good, sizes={"width": -8}),
     "a size of 0": lambda good: recipe(good, sizes={"width": 0}),
-    "a size that is text": lambda good: recipe(good, sizes={"width": "8"}),
-    "a size without end": lambda good: recipe(good, sizes={"depth": 10**9}),
-    "sizes that are none": lambda good: recipe(good, sizes=[1, 2]),
+    "a size in words": lambda good: recipe(good, sizes={"width": "8"}),
+    "a depth of a billion": lambda good: recipe(good, sizes={"depth": 10**9}),
+    "sizes in a list": lambda good: recipe(good, sizes=[1, 2]),
     "a negative seed": lambda good: top(good, seed=-1),
-    "a seed that is text": lambda good: top(good, seed="0"),
+    "a seed in words": lambda good: top(good, seed="0"),
     "an unknown precision": lambda good: top(good, precision="float8"),
-    "images without sides": lambda good: top(good, image_shape=[8]),
-    "images of text": lambda good: top(good, image_shape="8x8"),
+    "image_shape with one side": lambda good: top(good, image_shape=[8]),
+    "text as image_shape": lambda good: top(good, image_shape="8x8"),
     "no classes": lambda good: top(good, num_classes=0),
-    "classes without end": lambda good: top(good, num_classes=10**12),
+    "a trillion classes": lambda good: top(good, num_classes=10**12),
 }

@@ -1,4 +1,4 @@
-"""A process of several is killed, stands still, or ends: the others are gone within seconds, and fewer go on."""
+"""One of several processes is killed or stalls: the others must end within seconds, and one process must continue."""
 
 import os
 import signal
@@ -40,6 +40,6 @@ def losses(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Tria
         failure = (
             "" if process.returncode == 75 and seconds < allowed else f"exit {process.returncode} in {seconds:.1f} s"
         )
-        again = start([*TRAIN, str(out)], folder / "cache")
-        _, stderr = again.communicate(timeout=120)
-        yield Trial(True, failure or (f"going on: {stderr}" if again.returncode else ""))
+        continued = start([*TRAIN, str(out)], folder / "cache")
+        _, stderr = continued.communicate(timeout=120)
+        yield Trial(True, failure or (f"continuing: {stderr}" if continued.returncode else ""))

@@ -1,5 +1,5 @@
-"""Kills and signals at any time of a whole pipeline, of tiny networks or of `quick`: started again by the same command,
-or by the one that it printed, it ends in the same bits as if nothing had happened."""
+"""Kills and signals at any time of a pipeline of tiny models or of `quick`. Restarted with the same command, or with
+the one that it printed, it must end in results identical to those of an undisturbed pipeline."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ QUICK = ["--preset", "quick", "--data", "mnist", "--out"]
 
 def start(command: list[str], cache: Path) -> subprocess.Popen[str]:
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(cache)}
-    if "quick" not in command:  # tiny networks take longer to compile than to train
+    if "quick" not in command:  # tiny models take longer to compile than to train
         environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True, **pipes)  # type: ignore[call-overload, no-any-return]
@@ -33,7 +33,7 @@ def pipeline(out: Path, options: list[str] = OPTIONS) -> list[str]:
 
 
 def bits(out: Path) -> dict[str, str]:
-    """Hashes of all that a pipeline is for: weights and statistics, answers, the submission."""
+    """Return the hashes of all results: weights and statistics, predictions, the submission."""
     hashes = {path: hashlib.sha256((out / path).read_bytes()).hexdigest() for path in ("submission.csv",)}
     for path in sorted(
         [*out.glob("predictions/*/*.npz"), *out.glob("ensemble/*.npz"), *out.glob("pseudo_labels/*.npz")]
@@ -55,7 +55,7 @@ def sorted_leaves(tree: object) -> list[object]:
 
 
 def whole(folder: Path, options: list[str] = OPTIONS, times: int = 2) -> dict[str, str]:
-    """The bits of a pipeline that nothing disturbs, run twice so that compiled programs are cached for the others."""
+    """Return the results of an undisturbed pipeline, run twice so that compiled programs are cached for the others."""
     for name in ("whole", "first")[:times][::-1]:
         process = start(pipeline(folder / name, options), folder / "cache")
         assert process.wait() == 0, process.communicate()[1]
@@ -63,7 +63,7 @@ def whole(folder: Path, options: list[str] = OPTIONS, times: int = 2) -> dict[st
 
 
 def kills(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
-    """One pipeline after the other, each killed every few seconds until it comes to its end."""
+    """Run one pipeline after the other, each killed every few seconds until it finishes."""
     desired, done = whole(folder), 0
     while done < trials:
         moments = iter(lambda: rng.uniform(1, 25), None)
@@ -73,7 +73,7 @@ def kills(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial
 
 
 def quick_kills(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
-    """One pipeline of minutes, killed so many times, and then left alone."""
+    """Run one pipeline of several minutes, kill it `trials` times, and let it finish."""
     desired = whole(folder, QUICK, times=1)
     yield from killed(folder, pipeline(folder / "killed", QUICK), iter(rng.uniform(5, 60, trials)), desired)
 
@@ -89,12 +89,12 @@ def killed(folder: Path, command: list[str], moments: Iterator[float], desired: 
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             yield Trial(True)
-    failure = stderr or ("" if bits(Path(command[-1])) == desired else "other bits")
+    failure = stderr or ("" if bits(Path(command[-1])) == desired else "other results")
     yield Trial(False, f"exit {process.returncode}: {failure}" if process.returncode or failure else "")
 
 
 def signals(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
-    """SIGINT or SIGTERM at any time; the command that is printed then is run as it stands."""
+    """Send SIGINT or SIGTERM at any time, and run the command that is printed."""
     desired, done = whole(folder), 0
     while done < trials:
         out, command = folder / f"stopped-{done}", None
@@ -115,8 +115,8 @@ def signals(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Tri
                     failure = f"exit {process.returncode}: {stderr}"
             except (subprocess.TimeoutExpired, IndexError):
                 process.kill()
-                failure = "it did not end in good order within 20 s"
+                failure = "it did not end within 20 s"
             done += 1
             yield Trial(True, failure)
-        failure = stderr or ("" if bits(out) == desired else "other bits")
+        failure = stderr or ("" if bits(out) == desired else "other results")
         yield Trial(False, f"exit {process.returncode}: {failure}" if process.returncode or failure else "")

@@ -1,5 +1,5 @@
-"""A training that is stopped after any of its steps, and gone on with from there, ends in the same bits: parameters,
-statistics, the optimiser's state, the averages, the best network and the history."""
+"""A training that is stopped after any of its steps and resumed gives bitwise identical parameters, statistics,
+optimizer state, EMA, best model and history."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,17 +14,19 @@ from jaxnets.config import Augmentation, Recipe, Training
 from jaxnets.runs import RunConfig
 from jaxnets.store import checkpoint
 from jaxnets.training import fit, loop, parallel
+from jaxnets.training.fit_state import to_items
 from jaxnets.training.step import Examples
 from tests.faults.trial import Trial
 
 EPOCHS, STEPS, BATCH = 4, 10, 8
 TIMES = {"images_per_second", "seconds", "compile_seconds"}
-FORMS: tuple[Callable[..., parallel.Epoch], ...] = (parallel.compile_loop, parallel.compile_steps)
-"""An accelerator's, which can be stopped after any step here, and a CPU's, which has the next step running by then."""
+Compile = Callable[..., parallel.RunEpoch]
+FORMS: tuple[Compile, ...] = (parallel.compile_loop, parallel.compile_steps)
+"""An accelerator's form of an epoch, which here stops after any step, and a CPU's, which runs one step more."""
 
 
 def config(*, epochs: int) -> RunConfig:
-    """The tiniest network with augmentation, MixUp and running statistics, on images of 8 x 8."""
+    """A minimal model with augmentation, MixUp and running statistics, for images of 8 x 8."""
     training = Training(epochs=epochs, batch_size=BATCH, augmentation=Augmentation(mixup_alpha=0.4))
     recipe = Recipe(family="wide_cnn", sizes={"width": 4, "depth": 1}, training=training)
     shape = {"image_shape": (8, 8, 1), "num_classes": 10}
@@ -32,7 +34,7 @@ def config(*, epochs: int) -> RunConfig:
 
 
 def examples(steps: int) -> tuple[Examples, fit.Validation]:
-    """Of epochs of so many steps; some rows are left over for the next one."""
+    """Random examples for epochs of that many steps, and a few more, which are left over for the next epoch."""
     rng, rows = np.random.default_rng(0), steps * BATCH + BATCH // 2
     images = rng.integers(0, 256, (rows, 8, 8, 1), np.uint8)
     targets = rng.dirichlet(np.full(10, 0.2), rows).astype(np.float32)
@@ -41,56 +43,56 @@ def examples(steps: int) -> tuple[Examples, fit.Validation]:
 
 
 def train(folder: Path, stop: int | None = None, *, epochs: int = EPOCHS, steps: int = STEPS) -> bool:
-    """Until the end, or until the first step that can be the last from `stop` on."""
+    """Train to the end, or request a stop at step `stop`."""
     seen = [0]
-    note = lambda progress: seen.append(progress.finished * steps + progress.step)
-    stopping = lambda: stop is not None and seen[-1] >= stop
-    return fit.fit(folder, config(epochs=epochs), *examples(steps), jax.devices()[:1], note, stopping)
+    on_progress = lambda progress: seen.append(progress.finished * steps + progress.step)
+    should_stop = lambda: stop is not None and seen[-1] >= stop
+    return fit.fit(folder, config(epochs=epochs), *examples(steps), jax.devices()[:1], on_progress, should_stop)
 
 
-def end(folder: Path) -> tuple[list[int], dict[str, bytes], list[dict[str, float]]]:
-    """-> the newest step and the best, all bytes of that state and of that network, the history but for its times."""
-    state = loop.make_train_loop(config(epochs=EPOCHS), len(examples(STEPS)[0].images)).start(0)
-    average = {"average": state.average}
-    last = checkpoint.restore(folder / "state", average | {"rest": state._replace(average={})})
-    best = checkpoint.restore(folder / "best", average)
+def saved(folder: Path) -> tuple[list[int], dict[str, bytes], list[dict[str, float]]]:
+    """Return the steps of the last and the best checkpoint, their arrays as bytes, and the history without times."""
+    items = to_items(loop.TrainLoop(config=config(epochs=EPOCHS), num_rows=len(examples(STEPS)[0].images)).init(0))
+    last = checkpoint.restore(folder / "state", items)
+    best = checkpoint.restore(folder / "best", {"average": items["average"]})
     assert last is not None
     assert best is not None
-    assert not last.facts["part"]
+    assert not last.metadata["part"]
     trees = checkpoint.flatten_named({"last": last.items, "best": best.items})
-    kept = [{name: value for name, value in row.items() if name not in TIMES} for row in last.facts["history"]]
-    found = checkpoint.steps(folder / "state")[-1:] + checkpoint.steps(folder / "best")
-    return found, {name: leaf.tobytes() for name, leaf in trees.items()}, kept
+    history = [{name: value for name, value in row.items() if name not in TIMES} for row in last.metadata["history"]]
+    steps = checkpoint.saved_steps(folder / "state")[-1:] + checkpoint.saved_steps(folder / "best")
+    return steps, {name: leaf.tobytes() for name, leaf in trees.items()}, history
 
 
 def every_step(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
-    """Both forms in turn; as many stops as there are trials for, from the first step to the last."""
+    """Stop at steps from the first to the last, half of the trials in each form."""
     stops = np.linspace(1, EPOCHS * STEPS, trials // 2).round().astype(int)
     for form in FORMS:
         with compiled_once(form):
             train(folder / form.__name__)
-            desired = end(folder / form.__name__)
+            desired = saved(folder / form.__name__)
             for stop in map(int, stops):
                 failure = stopped_at(folder / f"{form.__name__}-{stop}", stop, form, desired)
                 yield Trial(True, f"{form.__name__}, {stop}: {failure}" if failure else "")
 
 
 @contextmanager
-def compiled_once(form: Callable[..., parallel.Epoch]) -> Iterator[None]:
-    """Within, all trainings are of that form, and share its programs: what takes long is tracing them."""
+def compiled_once(form: Compile) -> Iterator[None]:
+    """Within this context all trainings have that form and share its compiled programs, as tracing takes long."""
 
     def once(make: Callable[..., Any]) -> Callable[..., Any]:
-        made: list[Any] = []
+        results: list[Any] = []
 
-        def give(*arguments: Any, **options: Any) -> Any:
-            made.extend([] if made else [make(*arguments, **options)])
-            return made[0]
+        def make_once(*arguments: Any, **options: Any) -> Any:
+            if not results:
+                results.append(make(*arguments, **options))
+            return results[0]
 
-        return give
+        return make_once
 
-    compile_epoch = lambda *arguments, steps: form(*arguments)
+    compile_epoch = lambda *arguments, total_steps: form(*arguments)
     with (
-        mock.patch.object(parallel, "PIECE", 1),
+        mock.patch.object(parallel, "STEPS_PER_CALL", 1),
         mock.patch.object(loop, "compile_epoch", once(compile_epoch)),
         mock.patch.object(loop, "init_arrays", once(loop.init_arrays)),
         mock.patch.object(fit, "make_predict", once(fit.make_predict)),
@@ -99,13 +101,14 @@ def compiled_once(form: Callable[..., parallel.Epoch]) -> Iterator[None]:
 
 
 def stopped_at(folder: Path, stop: int, form: Any, desired: Any) -> str:
-    """A CPU's first step of an epoch is not told of before the second one is running."""
-    early = form is parallel.compile_steps and stop % STEPS != 0
-    told = max(stop - 1, (stop - 1) // STEPS * STEPS + 1) if early else stop
-    train(folder, told)
-    place = told + 1 if early else told
-    if checkpoint.steps(folder / "state")[-1] != place:
-        return f"stopped at {checkpoint.steps(folder / 'state')}, not {place}"
+    """Return what went wrong, if anything. On a CPU the callback of a step is called while the next one runs, so the
+    stop is requested a step earlier, but not before the first step of the epoch."""
+    one_more = form is parallel.compile_steps and stop % STEPS != 0
+    requested = max(stop - 1, (stop - 1) // STEPS * STEPS + 1) if one_more else stop
+    train(folder, requested)
+    last = requested + 1 if one_more else requested
+    if checkpoint.saved_steps(folder / "state")[-1] != last:
+        return f"stopped at {checkpoint.saved_steps(folder / 'state')}, not {last}"
     if not train(folder):
-        return "it did not come to its end"
-    return "" if end(folder) == desired else "other bits"
+        return "the resumed training did not finish"
+    return "" if saved(folder) == desired else "the results differ"

@@ -1,5 +1,8 @@
-"""Faults of disks and of other processes against the store of training states: whatever happens, the newest step that
-was acknowledged is there, every step that is listed is right, and the next save works."""
+"""Disk errors, kills and concurrent writers while checkpoints are saved.
+
+Whatever happens, the newest step whose save returned still exists, every listed step has the right values, and the
+next save works.
+"""
 
 import errno
 import io
@@ -20,13 +23,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnets.errors import DivergedError, InputError
-from jaxnets.store.checkpoint import restore, save, steps
+from jaxnets.store.checkpoint import restore, save, saved_steps
 from jaxnets.store.lock import locked
 from tests.faults.trial import Trial
 
 PURE = {"fspath", "cpu_count", "getpid", "urandom", "_path_normpath", "_path_splitroot", "readable", "writable"}
-"""Built-in functions that never reach a disk."""
-FACTS: dict[str, Any] = {"history": []}
+"""Built-in functions that never access a disk."""
+METADATA: dict[str, Any] = {"history": []}
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["jaxnets.store.checkpoint", "jaxnets.store.train_rows"])
 
@@ -41,13 +44,13 @@ def tree(value: int) -> dict[str, Any]:
 
 def filled(folder: Path) -> Path:
     for step in (1, 2):
-        save(folder, step, tree(step), FACTS)
+        save(folder, step, tree(step), METADATA)
     return folder
 
 
 def wrong(folder: Path, acknowledged: int) -> str:
-    """What is wrong with a store of which this step was acknowledged last; empty if nothing is."""
-    found = steps(folder)
+    """Return what is wrong with checkpoints whose last acknowledged step is this one; empty if nothing is."""
+    found = saved_steps(folder)
     if not found or found[-1] < acknowledged:
         return f"step {acknowledged} was acknowledged, {found} are there"
     try:
@@ -56,27 +59,27 @@ def wrong(folder: Path, acknowledged: int) -> str:
             held = restore(folder, tree(0))
             if held is None or not equal(held.items, tree(found[-1])):
                 return f"step {found[-1]} holds other numbers"
-            save(folder, 1000, tree(1000), FACTS)
+            save(folder, 1000, tree(1000), METADATA)
             held = restore(folder, tree(0))
         if held is None or not equal(held.items, tree(1000)) or len(list(folder.iterdir())) > 2:
-            return "the next save went wrong, or leftovers stay"
+            return "the next save failed, or temporary files remain"
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return ""
 
 
-def equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return all(np.array_equal(one[tree][name], other[tree][name]) for tree in other for name in other[tree])
+def equal(trees: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(np.array_equal(trees[tree][name], other[tree][name]) for tree in other for name in other[tree])
 
 
-def strike(place: int, fault: Callable[[], object]) -> list[int]:
-    """Calls `fault` before the place-th call of the operating system from now on -> a list of how many there were."""
+def strike(number: int, fault: Callable[[], object]) -> list[int]:
+    """Call `fault` before the number-th system call from now on. Returns a list with the count of calls so far."""
     seen = [0]
 
     def hook(frame: Any, event: str, function: Any) -> None:
         if event == "c_call" and reaches_disk(function) and "importlib" not in frame.f_code.co_filename:
             seen[0] += 1
-            if seen[0] == place:
+            if seen[0] == number:
                 fault()
 
     threading.setprofile(hook)
@@ -100,8 +103,12 @@ def kill() -> None:
 
 
 class Work(NamedTuple):
-    """What is interrupted. prepare(folder) -> store; start(store, begin) does the work and calls begin() first, and an
-    error ends it in one of `ends`; wrong(store, whether start returned) -> what a restart finds wrong, or nothing."""
+    """The work that is interrupted.
+
+    prepare(folder) returns the checkpoints' folder. start(folder, begin) calls begin() and does the work; an error
+    makes it raise one of `ends`. wrong(folder, done) returns what is wrong after a restart; `done` is whether start
+    returned.
+    """
 
     prepare: Callable[[Path], Path]
     start: Callable[[Path, Callable[[], list[int]]], None]
@@ -110,53 +117,53 @@ class Work(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How many calls of the operating system there were, whether the work was done, and any unexpected error."""
+    """The number of system calls, whether the work was done, and any unexpected error."""
 
     calls: int
     done: bool
     failure: str
 
 
-def attempt(work: Work, store: Path, place: int, fault: Callable[[], object], answers: Any) -> None:
-    """In a process of its own: the work with a fault at one of its calls."""
+def attempt(work: Work, store: Path, number: int, fault: Callable[[], object], results: Any) -> None:
+    """Do the work with a fault at one of its system calls, in a child process."""
     seen: list[list[int]] = []
     done, failure = False, ""
     try:
-        work.start(store, lambda: seen.append(strike(place, fault)))
+        work.start(store, lambda: seen.append(strike(number, fault)))
         done = True
     except work.ends:
         pass
     except Exception as error:
         failure = f"{type(error).__name__}: {error}"
     sys.setprofile(None)
-    answers.put(Outcome(seen[0][0], done, failure))
+    results.put(Outcome(seen[0][0], done, failure))
 
 
-def outcome(work: Work, store: Path, place: int, fault: Callable[[], object]) -> Outcome:
-    answers = CONTEXT.Queue()
-    worker = CONTEXT.Process(target=attempt, args=(work, store, place, fault, answers))
+def outcome(work: Work, store: Path, number: int, fault: Callable[[], object]) -> Outcome:
+    results = CONTEXT.Queue()
+    worker = CONTEXT.Process(target=attempt, args=(work, store, number, fault, results))
     worker.start()
     worker.join(60)
     if worker.is_alive():
         worker.kill()
-        return Outcome(place, False, "it does not end")
-    return Outcome(place, False, "") if worker.exitcode == -signal.SIGKILL else answers.get(timeout=10)
+        return Outcome(number, False, "it hangs")
+    return Outcome(number, False, "") if worker.exitcode == -signal.SIGKILL else results.get(timeout=10)
 
 
 def every_call(
     folder: Path, rng: np.random.Generator, trials: int, *, work: Work, fault: Callable[[], object]
 ) -> Iterator[Trial]:
-    """A fault at every call of the operating system from Python, or at so many of them, evenly spaced."""
+    """Inject a fault at every system call from Python, or at `trials` of them, evenly spaced."""
     calls = outcome(work, work.prepare(folder / "whole"), sys.maxsize, fault).calls
-    for place in np.linspace(1, calls, min(trials, calls)).round().astype(int).tolist():
-        store = work.prepare(folder / str(place))
-        ended = outcome(work, store, place, fault)
+    for number in np.linspace(1, calls, min(trials, calls)).round().astype(int).tolist():
+        store = work.prepare(folder / str(number))
+        ended = outcome(work, store, number, fault)
         failure = ended.failure or work.wrong(store, ended.done)
-        yield Trial(ended.calls >= place, f"call {place} of {calls}: {failure}" if failure else "")
+        yield Trial(ended.calls >= number, f"call {number} of {calls}: {failure}" if failure else "")
 
 
 def copied(folder: Path) -> Path:
-    """A store like `filled`, which is made once for all trials."""
+    """Return a copy of a folder that `filled` wrote once for all trials."""
     original = folder.parent / "original"
     if not original.is_dir():
         filled(original)
@@ -166,7 +173,7 @@ def copied(folder: Path) -> Path:
 
 def save_third(store: Path, begin: Callable[[], object]) -> None:
     begin()
-    save(store, 3, tree(3), FACTS)
+    save(store, 3, tree(3), METADATA)
 
 
 def wrong_after(store: Path, done: bool) -> str:
@@ -178,8 +185,7 @@ errors, kills = (partial(every_call, work=SAVING, fault=fault) for fault in (dis
 
 
 def damages(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
-    """A file is deleted, cut, emptied, lengthened, zeroed in part, or has one bit flipped: the step before is used,
-    with one warning that names it."""
+    """Delete, truncate, extend or partly zero a file, or flip a bit: the step before is used, with one warning."""
     store = filled(folder / "store")
     files = sorted(path for path in (store / "2").rglob("*") if path.is_file())
     kinds = ("delete", "cut", "empty", "append", "zero", *["flip"] * 5)
@@ -188,11 +194,11 @@ def damages(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Tri
         content = path.read_bytes()
         damage(path, kind, rng)
         changed = not path.exists() or path.read_bytes() != content
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             held = restore(store, tree(0))
         right = held is not None and equal(held.items, tree(1 if changed else 2))
-        named = [str(warning.message) for warning in told]
+        named = [str(warning.message) for warning in caught]
         if changed and not (len(named) == 1 and str(store / "2") in named[0]):
             right = False
         yield Trial(changed, "" if right else f"{kind} {path.name}: {named}")
@@ -201,38 +207,38 @@ def damages(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Tri
 
 def damage(path: Path, kind: str, rng: np.random.Generator) -> None:
     content = bytearray(path.read_bytes())
-    place = int(rng.integers(max(len(content), 1)))
+    number = int(rng.integers(max(len(content), 1)))
     if kind == "delete":
         path.unlink()
         return
     if kind == "flip" and content:
-        content[place] ^= 1 << int(rng.integers(8))
+        content[number] ^= 1 << int(rng.integers(8))
     elif kind == "zero":
-        content[place : place + 4096] = bytes(len(content[place : place + 4096]))
+        content[number : number + 4096] = bytes(len(content[number : number + 4096]))
     changed = {"cut": content[: len(content) // 2], "empty": b"", "append": content + b"\0"}
     path.write_bytes(changed.get(kind, content))
 
 
-def save_within(folder: Path, limit: int, answers: Any) -> None:
+def save_within(folder: Path, limit: int, results: Any) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
-        save(folder, 3, tree(3), FACTS)
-        answers.put((False, ""))
+        save(folder, 3, tree(3), METADATA)
+        results.put((False, ""))
     except InputError as error:
-        answers.put((True, "" if "\n" not in str(error) and "MiB" in str(error) else str(error)))
+        results.put((True, "" if "\n" not in str(error) and "MiB" in str(error) else str(error)))
     except Exception as error:
-        answers.put((True, f"{type(error).__name__}: {error}"))
+        results.put((True, f"{type(error).__name__}: {error}"))
 
 
 def full_disks(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
-    """No file may be longer than so many bytes, from none to all."""
+    """Limit the size of files, from no bytes to more than any has."""
     for trial in range(trials):
-        store, answers = filled(folder / str(trial)), CONTEXT.Queue()
+        store, results = filled(folder / str(trial)), CONTEXT.Queue()
         limit = trial * 8000 // trials
-        worker = CONTEXT.Process(target=save_within, args=(store, limit, answers))
+        worker = CONTEXT.Process(target=save_within, args=(store, limit, results))
         worker.start()
         worker.join(60)
-        struck, failure = answers.get(timeout=10) if worker.exitcode == 0 else (True, f"exit {worker.exitcode}")
+        struck, failure = results.get(timeout=10) if worker.exitcode == 0 else (True, f"exit {worker.exitcode}")
         failure = failure or wrong(store, 2 if struck else 3)
         yield Trial(struck, f"limit {limit}: {failure}" if failure else "")
 
@@ -244,10 +250,10 @@ def infinities(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[
         leaf = items["average"]["kernel"] if rng.random() < 0.5 else items["rest"]["m"]
         leaf.flat[rng.integers(leaf.size)] = rng.choice([np.nan, np.inf, -np.inf])
         try:
-            save(store, 3, items, FACTS)
+            save(store, 3, items, METADATA)
             yield Trial(True, "it was saved")
         except DivergedError:
-            yield Trial(True, "" if steps(store) == [1, 2] else f"{steps(store)} are there")
+            yield Trial(True, "" if saved_steps(store) == [1, 2] else f"{saved_steps(store)} are there")
 
 
 def hold(path: Path, ready: Any) -> None:
@@ -257,7 +263,7 @@ def hold(path: Path, ready: Any) -> None:
 
 
 def writers(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
-    """A second writer is refused at once, in a line that names the first; killed, that one leaves the lock free."""
+    """A second writer fails at once with the first one's process ID; a killed holder leaves the lock free."""
     for trial in range(trials):
         path, ready = folder / f"{trial}.lock", CONTEXT.Event()
         holder = CONTEXT.Process(target=hold, args=(path, ready))
@@ -266,7 +272,7 @@ def writers(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Tri
         begin, failure = time.perf_counter(), ""
         try:
             with locked(path):
-                failure = "a second one got in"
+                failure = "both hold the lock"
         except InputError as error:
             failure = "" if f"process {holder.pid} on " in str(error) else str(error)
         if time.perf_counter() - begin > 2:
@@ -277,5 +283,5 @@ def writers(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Tri
             with locked(path):
                 pass
         except InputError:
-            failure = "a dead one holds it"
+            failure = "the lock of a killed process is held"
         yield Trial(True, failure)

@@ -1,10 +1,10 @@
-"""What one trial of a protocol came to."""
+"""The result of one trial of a protocol."""
 
 from typing import NamedTuple
 
 
 class Trial(NamedTuple):
-    """Whether the fault struck at all, and what it cost that it must not cost; nothing, it is to be hoped."""
+    """Whether the fault took effect, and what went wrong afterwards; empty if nothing did."""
 
     struck: bool
     failure: str = ""

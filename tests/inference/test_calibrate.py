@@ -9,7 +9,7 @@ from jaxnets.inference.ensemble import nll
 
 
 def sample(temperature, *, rows=20_000, classes=5):
-    """Log-probabilities, and labels drawn from them softened by `temperature`."""
+    """Log-probabilities, and labels drawn from these probabilities at `temperature`."""
     rng = np.random.default_rng(0)
     log_probs = log_softmax(3 * rng.normal(size=(rows, classes)), axis=1)
     gumbel = rng.gumbel(size=log_probs.shape)
@@ -23,7 +23,7 @@ def test_a_known_temperature_is_found(temperature):
     np.testing.assert_allclose(fit_temperature(log_probs.astype(np.float32), labels), temperature, rtol=0.05)
 
 
-def test_calibration_lowers_likelihood_loss_and_error():
+def test_calibration_lowers_nll_and_calibration_error():
     log_probs, labels = sample(3.0)
     calibrated = apply_temperature(log_probs, fit_temperature(log_probs, labels))
     assert nll(calibrated, labels) < nll(log_probs, labels)
@@ -31,7 +31,7 @@ def test_calibration_lowers_likelihood_loss_and_error():
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.1, 10))
-def test_temperature_keeps_order_and_sum(seed, temperature):
+def test_a_temperature_keeps_the_order_and_the_sum(seed, temperature):
     log_probs = log_softmax(np.random.default_rng(seed).normal(size=(4, 6)), axis=1)
     changed = apply_temperature(log_probs, temperature)
     np.testing.assert_array_equal(changed.argsort(axis=1), log_probs.argsort(axis=1))
@@ -40,7 +40,7 @@ def test_temperature_keeps_order_and_sum(seed, temperature):
 
 
 @pytest.mark.parametrize(
-    ("confidences", "right", "bins", "error"),
+    ("confidences", "correct", "bins", "error"),
     [
         ([0.75, 0.75, 0.75, 0.75], [1, 1, 1, 0], 15, 0.0),
         ([0.95, 0.95], [1, 0], 10, 0.45),
@@ -49,9 +49,9 @@ def test_temperature_keeps_order_and_sum(seed, temperature):
         ([1.0, 1.0], [1, 1], 15, 0.0),
     ],
 )
-def test_calibration_error_by_hand(confidences, right, bins, error):
+def test_calibration_error_by_hand(confidences, correct, bins, error):
     probs = np.stack([confidences, 1 - np.array(confidences)], axis=1)
     with np.errstate(divide="ignore"):
         log_probs = np.log(probs)
-    labels = 1 - np.array(right)
+    labels = 1 - np.array(correct)
     np.testing.assert_allclose(calibration_error(log_probs, labels, bins=bins), error, atol=1e-12)

@@ -8,12 +8,12 @@ LABELS = np.array([0, 1, 0, 1, 0, 1, 0, 1])
 
 
 def log_probs(wrong, confidence=0.8):
-    """(8, 2): all of that confidence, right but for the rows `wrong`."""
+    """(8, 2): all predictions with that confidence, correct except for the rows `wrong`."""
     predicted = np.where(np.isin(np.arange(8), wrong), 1 - LABELS, LABELS)
     return np.log(np.where(np.arange(2) == predicted[:, None], confidence, 1 - confidence))
 
 
-def test_rows_that_one_alone_has_wrong_are_counted():
+def test_images_that_only_one_model_misclassifies_are_counted():
     found = compare(log_probs([0, 1, 2]), log_probs([2, 3]), LABELS)
     assert (found.only_first, found.only_second) == (2, 1)
     assert found.p_value == pytest.approx(2 * binom.cdf(1, 3, 0.5))

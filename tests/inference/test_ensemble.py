@@ -27,12 +27,12 @@ def test_probabilities_are_averaged(weights, mean):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_one_member_is_itself(dtype):
+def test_a_single_member_is_unchanged(dtype):
     log_probs = draw(0, (1, 5, 10)).astype(dtype)
     np.testing.assert_allclose(combine(log_probs), log_probs[0], rtol=1e-6)
 
 
-def test_impossible_classes_stay_finite_numbers_or_impossible():
+def test_probabilities_of_zero_are_averaged():
     log_probs = np.array([[[0, -np.inf, -np.inf]], [[np.log(0.5), np.log(0.5), -np.inf]]])
     np.testing.assert_allclose(np.exp(combine(log_probs)), [[0.75, 0.25, 0]])
     np.testing.assert_allclose(np.exp(combine(log_probs, np.array([0.0, 1.0]))), [[0.5, 0.5, 0]])
@@ -52,7 +52,7 @@ def test_a_mean_lies_between_its_members(seed, members, rows, classes):
     np.testing.assert_allclose(combine(log_probs[::-1]), combined, rtol=1e-9, atol=1e-12)
 
 
-def test_scores_by_hand():
+def test_accuracy_and_nll_of_a_known_example():
     log_probs, labels = np.log([[0.5, 0.3, 0.2], [0.25, 0.25, 0.5]]), np.array([0, 1])
     assert accuracy(log_probs, labels) == 0.5
     np.testing.assert_allclose(nll(log_probs, labels), -np.log(0.5 * 0.25) / 2)
@@ -70,6 +70,6 @@ def test_weights_prefer_the_better_member():
     assert nll(combine(log_probs, weights), labels) < nll(combine(log_probs), labels)
 
 
-def test_equal_members_are_weighed_alike():
+def test_equal_members_get_equal_weights():
     log_probs = np.repeat(draw(2, (1, 20, 4)), 3, axis=0)
     np.testing.assert_allclose(fit_weights(log_probs, np.arange(20) % 4), 1 / 3, rtol=1e-6)

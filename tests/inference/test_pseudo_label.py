@@ -23,35 +23,35 @@ BOTH = np.stack([ROWS, OTHER])
         (Selection(threshold=0.99), []),
     ],
 )
-def test_sure_rows_are_chosen(selection, rows):
-    chosen = select(BOTH, 1.0, selection)
-    np.testing.assert_array_equal(chosen.rows, rows)
-    assert (chosen.rows.dtype, chosen.targets.dtype) == (np.int64, np.float32)
-    np.testing.assert_allclose(chosen.targets, np.exp(BOTH).mean(axis=0)[rows], rtol=1e-6)
-    np.testing.assert_allclose(chosen.agreement, (1 + 0.5 + 1 + 0.5 + 1) / 5)
+def test_confident_images_are_selected(selection, rows):
+    selected = select(BOTH, 1.0, selection)
+    np.testing.assert_array_equal(selected.rows, rows)
+    assert (selected.rows.dtype, selected.targets.dtype) == (np.int64, np.float32)
+    np.testing.assert_allclose(selected.targets, np.exp(BOTH).mean(axis=0)[rows], rtol=1e-6)
+    np.testing.assert_allclose(selected.agreement, (1 + 0.5 + 1 + 0.5 + 1) / 5)
 
 
 def test_temperature_softens_confidence_and_targets():
     odds = np.sqrt(0.97 / 0.03)
-    chosen = select(BOTH, 2.0, Selection(threshold=0.84))
-    np.testing.assert_array_equal(chosen.rows, [4])
-    np.testing.assert_allclose(chosen.targets, [[odds / (1 + odds), 1 / (1 + odds)]], rtol=1e-6)
+    selected = select(BOTH, 2.0, Selection(threshold=0.84))
+    np.testing.assert_array_equal(selected.rows, [4])
+    np.testing.assert_allclose(selected.targets, [[odds / (1 + odds), 1 / (1 + odds)]], rtol=1e-6)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.floats(0.2, 0.9), st.integers(1, 5), st.floats(0.5, 2))
-def test_what_is_chosen_passes(seed, teachers, threshold, per_class, temperature):
+def test_selected_images_pass_the_selection(seed, teachers, threshold, per_class, temperature):
     log_probs = np.log(np.random.default_rng(seed).dirichlet(np.full(4, 0.3), (teachers, 20)) + 1e-12)
     selection = Selection(threshold=threshold, agreement=1.0, per_class=per_class)
-    chosen = select(log_probs, temperature, selection)
-    labels = chosen.targets.argmax(axis=1)
-    assert (np.diff(chosen.rows) > 0).all()
-    assert chosen.targets.shape == (len(chosen.rows), 4)
-    np.testing.assert_allclose(chosen.targets.sum(axis=1), 1, rtol=1e-5)
-    assert (chosen.targets.max(axis=1) >= threshold - 1e-6).all()
-    assert (log_probs[:, chosen.rows].argmax(axis=-1) == labels).all()
+    selected = select(log_probs, temperature, selection)
+    labels = selected.targets.argmax(axis=1)
+    assert (np.diff(selected.rows) > 0).all()
+    assert selected.targets.shape == (len(selected.rows), 4)
+    np.testing.assert_allclose(selected.targets.sum(axis=1), 1, rtol=1e-5)
+    assert (selected.targets.max(axis=1) >= threshold - 1e-6).all()
+    assert (log_probs[:, selected.rows].argmax(axis=-1) == labels).all()
     assert (np.bincount(labels, minlength=4) <= per_class).all()
     more = select(log_probs, temperature, Selection(threshold=threshold, agreement=1.0, per_class=20))
     for label in range(4):
-        sure = np.sort(more.targets.max(axis=1)[more.targets.argmax(axis=1) == label])[::-1]
-        kept = np.sort(chosen.targets.max(axis=1)[labels == label])[::-1]
-        np.testing.assert_array_equal(kept, sure[:per_class])
+        confident = np.sort(more.targets.max(axis=1)[more.targets.argmax(axis=1) == label])[::-1]
+        found = np.sort(selected.targets.max(axis=1)[labels == label])[::-1]
+        np.testing.assert_array_equal(found, confident[:per_class])

@@ -10,11 +10,15 @@ pytestmark = pytest.mark.usefixtures("strict_dtypes", "quick_compilation")
 
 
 @pytest.mark.parametrize("shape", [(2, 7, 8, 3), (1, 1, 2, 1)])
-def test_max_pool_is_the_maximum_of_three_by_three(shape, assert_same_in_float64):
-    # All different and below zero: no ties, and padding with zeros would show.
+def test_max_pool_is_the_maximum_of_windows_of_three_by_three(shape, assert_same_in_float64):
+    # Distinct and negative: there are no ties, and padding with zeros would be noticed.
     x = -1.0 - np.random.default_rng(0).permutation(np.prod(shape)).reshape(shape)
     reference = lambda x: nnx.max_pool(x, (3, 3), strides=(1, 1), padding="SAME")
     assert_same_in_float64(blocks.max_pool, reference, x)
+
+
+def test_relu_is_that_of_jax_with_its_gradient(assert_same_in_float64):
+    assert_same_in_float64(blocks.relu, nnx.relu, np.array([-2.0, -0.0, 0.0, 1e-300, 3.0]))
 
 
 def test_a_valid_convolution_pads_maps_no_larger_than_its_kernel():
@@ -23,17 +27,17 @@ def test_a_valid_convolution_pads_maps_no_larger_than_its_kernel():
     assert conv(jnp.ones((1, 3, 5, 1))).shape == (1, 3, 5, 2)
 
 
-def test_a_convolution_computes_in_its_own_precision():
+def test_a_convolution_computes_in_its_dtype():
     conv = blocks.Conv(1, 2, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
     assert (conv(jnp.ones((1, 4, 4, 1))).dtype, conv.kernel.dtype) == (jnp.bfloat16, jnp.float32)
 
 
-def test_logits_are_float32_whatever_the_features():
+def test_logits_are_float32_for_bfloat16_features():
     with jax.numpy_dtype_promotion("standard"):
         assert blocks.head(8, 3, rngs=nnx.Rngs(0))(jnp.ones((2, 8), jnp.bfloat16)).dtype == jnp.float32
 
 
-def test_batch_norm_follows_within_twenty_steps():
+def test_running_statistics_follow_within_twenty_steps():
     norm = blocks.ConvNorm(1, 2, rngs=nnx.Rngs(0)).norm
     for _ in range(20):
         norm(jnp.full((2, 4, 4, 2), 3.0))

@@ -43,7 +43,7 @@ def test_convolve_is_a_convolution(size, stride, padding, assert_same_in_float64
 
 
 @pytest.mark.parametrize("transform", [jax.jacfwd, jax.jacrev, jax.hessian])
-def test_all_modes_of_differentiation_work(transform):
+def test_all_modes_of_differentiation_are_supported(transform):
     plan = Plan("xla", "flipped", "columns")
     ours = lambda x, kernel: convolution.bind(x, kernel, stride=1, border=(1, 1), plan=plan)
     with jax.enable_x64(True):
@@ -86,8 +86,8 @@ def test_the_plan_follows_the_table(platform, dtype, size, stride, border, plan)
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("channels", [8, 128])
-def test_no_map_smaller_than_its_kernel_meets_xla_unpadded(channels, dtype):
-    """XLA's CPU backend exchanges such a map with the kernel, and is fifty times slower."""
+def test_a_map_smaller_than_its_kernel_is_not_convolved_by_xla(channels, dtype):
+    """XLA's CPU backend exchanges such a map with the kernel, which is fifty times slower."""
     x, kernel = (jax.ShapeDtypeStruct(shape, dtype) for shape in ((64, 4, 4, channels), (5, 5, channels, 8)))
     plan = choose("cpu", x, kernel, 1, (2, 2))
     assert "xla" not in (plan.output, plan.input_gradient)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from jaxnets import recipes
 from jaxnets.models import MODELS, create_model
 from jaxnets.models.functional import apply, count, merge, split
 
@@ -22,7 +23,7 @@ def tiny(family, **options):
 
 @cache
 def network(family, **options):
-    """The arrays of a tiny model, none left at a zero or one that would hide faults, and its compiled functions."""
+    """A tiny model's arrays, random as zeros and ones would hide faults, and its compiled functions."""
     graphdef, params, stats = split(nnx.eval_shape(lambda: tiny(family, **options)))
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: rng.normal(0.5, 1, leaf.shape).astype(leaf.dtype) / leaf.size**0.25, params)
@@ -52,7 +53,7 @@ def test_images_become_logits(family, shape, classes, pictures):
 
 
 @families
-def test_the_head_turns_features_into_logits(family, pictures):
+def test_the_head_computes_logits_from_features(family, pictures):
     net, images = network(family, in_channels=1, num_classes=10), pictures(3, 8, 8, 1)
     model = merge(net.graphdef, *net.arrays)
     features = jax.jit(lambda *arrays: merge(net.graphdef, *arrays).features(images))(*net.arrays)
@@ -61,17 +62,17 @@ def test_the_head_turns_features_into_logits(family, pictures):
 
 
 @families
-def test_evaluation_ignores_batch_mates(family, pictures):
+def test_evaluation_is_independent_of_the_other_images(family, pictures):
     net, images = network(family, in_channels=1, num_classes=10), pictures(3, 8, 8, 1)
     logits = net.evaluate(*net.arrays, images)
     images[1:] = np.nan
-    beside_nan = net.evaluate(*net.arrays, images)
-    np.testing.assert_array_equal(beside_nan[0], logits[0])
-    assert jnp.isnan(beside_nan[1:]).all()
+    with_nan = net.evaluate(*net.arrays, images)
+    np.testing.assert_array_equal(with_nan[0], logits[0])
+    assert jnp.isnan(with_nan[1:]).all()
 
 
 @families
-def test_full_sizes_are_multiples_of_eight_and_answer(family):
+def test_default_sizes_are_multiples_of_eight(family):
     shapes = jax.eval_shape(lambda: split(create_model(family))[1])
     del shapes["head"]
     assert [leaf.shape for leaf in jax.tree.leaves(shapes) if leaf.shape[-1] % 8] == []
@@ -80,18 +81,18 @@ def test_full_sizes_are_multiples_of_eight_and_answer(family):
 
 
 @families
-def test_every_parameter_gets_a_gradient_and_every_statistic_moves(family, pictures):
+def test_every_parameter_gets_a_gradient_and_every_statistic_an_update(family, pictures):
     net = network(family)
     grads, (_, stats) = net.train(*net.arrays, pictures(4, 8, 8, 1))
-    still = jax.tree.map(lambda new, old: bool((new == old).all()), stats, net.arrays[1])
-    without = jax.tree.map(lambda grad: not bool(grad.any()), grads)
-    stuck = [jax.tree_util.keystr(path) for path, leaf in jax.tree.leaves_with_path((without, still)) if leaf]
-    assert stuck == []
+    unchanged = jax.tree.map(lambda new, old: bool((new == old).all()), stats, net.arrays[1])
+    without_gradient = jax.tree.map(lambda grad: not bool(grad.any()), grads)
+    found = jax.tree.leaves_with_path((without_gradient, unchanged))
+    assert [jax.tree_util.keystr(path) for path, leaf in found if leaf] == []
 
 
 @families
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_lies_between_float32_arrays(family, dtype, pictures):
+def test_half_precision_computes_between_float32_arrays(family, dtype, pictures):
     net, images = network(family, dtype=jnp.dtype(dtype)), pictures(3, 8, 8, 1)
     with jax.numpy_dtype_promotion("standard"):
         features = jax.eval_shape(merge(net.graphdef, *net.arrays).features, images)
@@ -101,12 +102,12 @@ def test_half_precision_lies_between_float32_arrays(family, dtype, pictures):
 
 
 @families
-def test_half_precision_comes_close(family, pictures):
-    rough, exact = (network(family, in_channels=1, num_classes=10, **dtype) for dtype in ({"dtype": jnp.bfloat16}, {}))
+def test_half_precision_is_close_to_single(family, pictures):
+    half, single = (network(family, in_channels=1, num_classes=10, **dtype) for dtype in ({"dtype": jnp.bfloat16}, {}))
     images = pictures(3, 8, 8, 1)
-    desired = exact.evaluate(*exact.arrays, images)
+    desired = single.evaluate(*single.arrays, images)
     with jax.numpy_dtype_promotion("standard"):
-        logits = rough.evaluate(*exact.arrays, images)
+        logits = half.evaluate(*single.arrays, images)
     assert 0 < jnp.abs(logits - desired).max() / jnp.abs(desired).max() < 0.1
 
 
@@ -123,7 +124,7 @@ def test_two_devices_normalise_over_the_whole_batch(family, pictures):
 
 
 @families
-def test_a_model_is_split_and_merged_whole(family):
+def test_split_and_merge_are_inverse(family):
     net = network(family)
     graphdef, *arrays = split(merge(net.graphdef, *net.arrays))
     assert_same(tuple(arrays), net.arrays)
@@ -132,7 +133,7 @@ def test_a_model_is_split_and_merged_whole(family):
 
 
 @families
-def test_a_new_head_leaves_the_features(family):
+def test_a_new_head_leaves_the_features_unchanged(family):
     model = merge(network(family).graphdef, *network(family).arrays)
     old = split(model)[1]
     model.reset_head(3)
@@ -157,19 +158,32 @@ def test_apply_agrees_with_plain_nnx(pictures):
     assert_same(split(model)[1:], trained[1:])
 
 
-def test_an_unknown_name_lists_the_known():
+def test_recipes_know_all_families():
+    assert tuple(MODELS) == recipes.FAMILIES
+    for name in recipes.PRESETS:
+        for recipe in recipes.preset(name).recipes:
+            nnx.eval_shape(lambda recipe=recipe: create_model(recipe.family, **recipe.sizes))
+
+
+@families
+def test_images_of_one_pixel_are_accepted(family):
+    logits = jax.eval_shape(lambda images: create_model(family)(images), jnp.zeros((2, 1, 1, 1)))
+    assert logits.shape == (2, 10)
+
+
+def test_an_unknown_family_lists_those_that_exist():
     with pytest.raises(ValueError, match=f"unknown model 'vgg'.*{', '.join(MODELS)}"):
         create_model("vgg")
 
 
-def test_weights_follow_from_the_seed():
+def test_weights_depend_on_the_seed():
     first, again, other = (tiny("wide_cnn", rngs=nnx.Rngs(seed)).stem.conv.kernel[...] for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (first != other).all()
 
 
 @families
-def test_what_are_no_images_for_it_is_refused(family, pictures):
+def test_inputs_that_are_not_float_images_raise(family, pictures):
     net, images = network(family, in_channels=1, num_classes=10), pictures(3, 8, 8, 1)
     for wrong in ((images * 255).astype(np.uint8), images > 0, images[..., 0], np.repeat(images, 3, axis=-1)):
         with pytest.raises(TypeError, match=r"give floats \(B, H, W, 1\), images in \[0, 1\]"):

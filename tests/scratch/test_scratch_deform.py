@@ -22,32 +22,32 @@ from scratch.deform import (
 )
 
 STRONG = Strength(rotation_degrees=25, zoom=0.3, shear_degrees=15, shift_pixels=4, elastic_pixels=1.5)
-STILL = {"degrees": 0.0, "zoom": 1.0, "shear_degrees": 0.0}
+NO_CHANGE = {"degrees": 0.0, "zoom": 1.0, "shear_degrees": 0.0}
 SIZES = [(8, 8), (28, 28), (9, 14), (11, 6)]
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 def make_warp(count, *, shift=(0.0, 0.0), dtype=np.float32, **changed):
-    options = {name: np.full(count, value, dtype) for name, value in (STILL | changed).items()}
+    options = {name: np.full(count, value, dtype) for name, value in (NO_CHANGE | changed).items()}
     shift = np.broadcast_to(np.array(shift, dtype), (count, 2))
     return Warp(affine(**options), shift, np.zeros((count, 2, NODES, NODES), dtype))
 
 
-def wild_warp(count, dtype):
+def large_warp(count, dtype):
     rng = np.random.default_rng(1)
     matrix, shift = np.eye(2) + rng.normal(0, 0.2, (count, 2, 2)), rng.normal(0, 2, (count, 2))
     return Warp(*(array.astype(dtype) for array in (matrix, shift, rng.normal(0, 1, (count, 2, NODES, NODES)))))
 
 
-def places_read(matrix, shift, nodes, size):
-    """Where the docstrings say that one picture is read: (2, H, W)."""
+def expected_source(matrix, shift, nodes, size):
+    """Where one image is read by the formula in the docstrings: (2, H, W)."""
     pixels = np.stack(np.mgrid[: size[0], : size[1]], axis=-1)
     size = np.array(size)
     centre = (size - 1) / 2
     field, power = np.zeros(pixels.shape), np.zeros(pixels.shape)
     for node in itertools.product(range(NODES), repeat=2):
-        place = centre + (np.array(node) - (NODES - 1) / 2) * SMOOTHNESS * size
-        bump = np.exp(-0.5 * (((pixels - place) / (SMOOTHNESS * size)) ** 2).sum(-1, keepdims=True))
+        position = centre + (np.array(node) - (NODES - 1) / 2) * SMOOTHNESS * size
+        bump = np.exp(-0.5 * (((pixels - position) / (SMOOTHNESS * size)) ** 2).sum(-1, keepdims=True))
         field, power = field + bump * nodes[:, *node], power + bump**2
     source = centre + (pixels - centre) @ matrix.T - shift + field / np.sqrt(power)
     return np.moveaxis(source, -1, 0)
@@ -55,11 +55,12 @@ def places_read(matrix, shift, nodes, size):
 
 @both_dtypes
 @pytest.mark.parametrize("size", SIZES)
-def test_a_warp_reads_where_its_docstring_says(size, dtype, pictures):
-    images, warp = pictures(5, *size).astype(dtype), wild_warp(5, dtype)
+def test_a_warp_reads_where_the_formula_says(size, dtype, pictures):
+    images, warp = pictures(5, *size).astype(dtype), large_warp(5, dtype)
     read = partial(ndimage.map_coordinates, order=1, mode="grid-constant")
     expected = [
-        read(image.astype(np.float64), places_read(*one, size)) for image, *one in zip(images, *warp, strict=True)
+        read(image.astype(np.float64), expected_source(*warp_of_image, size))
+        for image, *warp_of_image in zip(images, *warp, strict=True)
     ]
     found = warp_images(images, warp)
     assert found.dtype == dtype
@@ -67,14 +68,14 @@ def test_a_warp_reads_where_its_docstring_says(size, dtype, pictures):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_warp_is_that_of_jaxnets(size, pictures):
-    images, (matrix, shift, nodes) = pictures(4, *size), wild_warp(4, np.float32)
+def test_a_warp_equals_that_of_jaxnets(size, pictures):
+    images, (matrix, shift, nodes) = pictures(4, *size), large_warp(4, np.float32)
     same = augment.Warp(jnp.asarray(matrix), jnp.asarray(shift), jnp.moveaxis(nodes, 1, -1))
     expected = jax.jit(jax.vmap(augment.warp_image))(images[..., None], same)[..., 0]
     np.testing.assert_allclose(warp_images(images, Warp(matrix, shift, nodes)), expected, atol=2e-5)
 
 
-def test_turns_zooms_and_shears_are_those_of_jaxnets():
+def test_affine_matrices_equal_those_of_jaxnets():
     rng = np.random.default_rng(0)
     options = {
         "degrees": rng.uniform(-180, 180, 20).astype(np.float32),
@@ -86,7 +87,7 @@ def test_turns_zooms_and_shears_are_those_of_jaxnets():
     assert (NODES, SMOOTHNESS) == (augment.NODES, augment.SMOOTHNESS)
 
 
-def test_strengths_in_pixels_grow_with_the_picture():
+def test_strengths_in_pixels_scale_with_the_image():
     doubled = Strength(rotation_degrees=25, zoom=0.3, shear_degrees=15, shift_pixels=8, elastic_pixels=3)
     assert STRONG.scaled_to(56) == doubled
     assert STRONG.scaled_to(28) == STRONG
@@ -107,13 +108,13 @@ def test_the_identity_keeps_every_bit(size, dtype, pictures):
         ({"degrees": 90.0}, (4, 7), (1, 4)),  # counter-clockwise: from the right to the top
         ({"zoom": 3.0}, (4, 5), (4, 7)),  # enlarged: farther from the centre
         ({"shear_degrees": 45.0}, (2, 4), (2, 6)),  # a column leans to the right at its top,
-        ({"shear_degrees": 45.0}, (6, 4), (6, 2)),  # to the left at its foot,
-        ({"shear_degrees": 45.0}, (4, 6), (4, 6)),  # and rows stay level
-        ({"degrees": 90.0, "shift": (0.0, 1.0)}, (4, 6), (1, 4)),  # the shift comes before the turn
+        ({"shear_degrees": 45.0}, (6, 4), (6, 2)),  # to the left at its bottom,
+        ({"shear_degrees": 45.0}, (4, 6), (4, 6)),  # and rows stay horizontal
+        ({"degrees": 90.0, "shift": (0.0, 1.0)}, (4, 6), (1, 4)),  # the shift comes before the rotation
         ({"degrees": 90.0, "shear_degrees": 45.0}, (4, 6), (2, 6)),  # and the shear after it
     ],
 )
-def test_bright_pixels_move_as_the_words_say(changed, before, after):
+def test_bright_pixels_move_in_the_documented_direction(changed, before, after):
     image = np.zeros((1, 9, 9), np.float32)
     image[0, *before] = 1
     moved = warp_images(image, make_warp(1, **changed))[0]
@@ -123,7 +124,7 @@ def test_bright_pixels_move_as_the_words_say(changed, before, after):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("direction", list(itertools.product([-1, 0, 1], repeat=2)))
-def test_what_was_outside_is_zero(size, direction):
+def test_pixels_from_outside_the_image_are_zero(size, direction):
     images = np.ones((3, *size), np.float32)
     for far in (1, 1e6):
         shift = far * np.array(direction) * size
@@ -137,15 +138,15 @@ def test_what_was_outside_is_zero(size, direction):
     np.testing.assert_array_equal(shifted, np.broadcast_to(np.outer(*weights), shifted.shape))
 
 
-def test_pictures_may_be_read_at_other_places_than_they_have(pictures):
+def test_images_may_be_read_at_any_points(pictures):
     images = pictures(2, 5, 6)
     source = np.random.default_rng(0).uniform(-3, 8, (2, 2, 3, 7))
     read = partial(ndimage.map_coordinates, order=1, mode="grid-constant")
-    expected = [read(image.astype(np.float64), places) for image, places in zip(images, source, strict=True)]
+    expected = [read(image.astype(np.float64), points) for image, points in zip(images, source, strict=True)]
     np.testing.assert_allclose(read_bilinear(images, source), expected, atol=1e-6)
 
 
-def test_draws_are_uniform_up_to_their_strength():
+def test_random_warps_are_uniform_up_to_their_strength():
     matrix, shift, _ = random_warp(np.random.default_rng(0), 4000, STRONG)
     angle = np.arctan2(matrix[:, 0, 1], matrix[:, 1, 1])
     zoom = np.linalg.det(matrix) ** -0.5
@@ -169,7 +170,7 @@ def test_elastic_pixels_are_the_rms_of_the_field_at_the_border_too():
     np.testing.assert_allclose(np.mean(rows * columns), 0, atol=0.03)
 
 
-def test_draws_are_single_precision_and_follow_their_generator():
+def test_random_warps_are_float32_and_depend_on_their_generator():
     draw = lambda seed: random_warp(np.random.default_rng(seed), 3, STRONG)
     assert [array.dtype for array in draw(0)] == [np.float32] * 3
     assert [array.shape for array in draw(0)] == [(3, 2, 2), (3, 2), (3, 2, NODES, NODES)]
@@ -179,7 +180,7 @@ def test_draws_are_single_precision_and_follow_their_generator():
         assert len(np.unique(array, axis=0)) == 3
 
 
-def test_inputs_are_left_as_they_were(pictures):
+def test_inputs_are_not_changed(pictures):
     images, warp = pictures(4, 9, 8), random_warp(np.random.default_rng(0), 4, STRONG)
     for array in (images, *warp):
         array.flags.writeable = False
@@ -189,20 +190,20 @@ def test_inputs_are_left_as_they_were(pictures):
     assert not np.shares_memory(warp_images(images, make_warp(4)), images)
 
 
-def test_a_picture_depends_on_its_own_warp_alone(pictures):
+def test_an_image_depends_only_on_its_own_warp(pictures):
     images, warp = pictures(6, 12, 10), random_warp(np.random.default_rng(0), 6, STRONG)
     moved = warp_images(images, warp)
     others = random_warp(np.random.default_rng(1), 6, STRONG)
-    for place in range(6):
-        own = np.arange(6) == place
-        strangers = np.where(own[:, None, None], images, np.nan)
+    for index in range(6):
+        own = np.arange(6) == index
+        only_own = np.where(own[:, None, None], images, np.nan)
         mixed = Warp(*(np.where(own.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(warp, others, strict=True)))
-        np.testing.assert_array_equal(warp_images(strangers, mixed)[place], moved[place])
+        np.testing.assert_array_equal(warp_images(only_own, mixed)[index], moved[index])
         alone = warp_images(images[own], Warp(*(array[own] for array in warp)))
-        np.testing.assert_allclose(alone[0], moved[place], atol=1e-4)
+        np.testing.assert_allclose(alone[0], moved[index], atol=1e-4)
 
 
-def test_pictures_in_any_layout_are_read_alike(pictures):
+def test_the_memory_layout_does_not_matter(pictures):
     images, warp = pictures(4, 9, 12), random_warp(np.random.default_rng(0), 4, STRONG)
-    turned = np.ascontiguousarray(images.transpose(2, 1, 0)).transpose(2, 1, 0)
-    np.testing.assert_array_equal(warp_images(turned, warp), warp_images(images, warp))
+    transposed = np.ascontiguousarray(images.transpose(2, 1, 0)).transpose(2, 1, 0)
+    np.testing.assert_array_equal(warp_images(transposed, warp), warp_images(images, warp))

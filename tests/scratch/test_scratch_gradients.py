@@ -27,7 +27,7 @@ from scratch.mlp import forward, init_params, loss_and_grads
 from scratch.optim import sgd_update, zeros_like
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-# Free shapes would compile the reference anew for every example.
+# With arbitrary shapes the reference would be compiled again for every example.
 SHAPES = list(itertools.product([(5, 3), (4, 6, 3), (4, 5, 3, 2), (3, 6, 2, 5, 4)], [1, 4]))
 EVERY_NETWORK = [(activation, loss) for activation in ACTIVATIONS for loss in LOSSES]
 JAX_ACTIVATIONS = {"sigmoid": jax.nn.sigmoid, "tanh": jnp.tanh, "relu": jax.nn.relu}
@@ -49,10 +49,10 @@ def reference(activation, loss):
 REFERENCES = {network: reference(*network) for network in EVERY_NETWORK}
 
 
-def reference_optimizer(*, rate, momentum, weight_decay, nesterov):
-    weights_alone = lambda params: [(True, False)] * len(params)
-    decay = optax.add_decayed_weights(weight_decay, weights_alone)
-    return optax.chain(decay, optax.sgd(rate, momentum, nesterov=nesterov))
+def reference_optimizer(*, learning_rate, momentum, weight_decay, nesterov):
+    weights_only = lambda params: [(True, False)] * len(params)
+    decay = optax.add_decayed_weights(weight_decay, weights_only)
+    return optax.chain(decay, optax.sgd(learning_rate, momentum, nesterov=nesterov))
 
 
 @jax.jit(static_argnames="nesterov")
@@ -63,19 +63,19 @@ def reference_update(params, state, grads, **options):
 
 @st.composite
 def problems(draw):
-    """params, x, targets. Eighths are added and multiplied without rounding, so that ReLU meets its kink exactly."""
+    """params, x, targets. Multiples of 1/8 are added and multiplied without rounding, so ReLU gets exact zeros."""
     widths, count = draw(st.sampled_from(SHAPES))
     eighths = lambda *shape: draw(arrays(np.int8, shape, elements=st.integers(-16, 16))) / 8
     params = [(eighths(*shape), eighths(shape[1])) for shape in itertools.pairwise(widths)]
     x = eighths(count, widths[0]) * draw(st.sampled_from([0.125, 1.0, 64.0]))
     labels = draw(arrays(np.int8, count, elements=st.integers(0, widths[-1] - 1)))
     soft = draw(arrays(np.int8, (count, widths[-1]), elements=st.integers(1, 9)))
-    share = draw(st.sampled_from([0.0, 0.1, 1.0]))
-    return params, x, (1 - share) * np.eye(widths[-1])[labels] + share * soft / soft.sum(axis=1, keepdims=True)
+    softness = draw(st.sampled_from([0.0, 0.1, 1.0]))
+    return params, x, (1 - softness) * np.eye(widths[-1])[labels] + softness * soft / soft.sum(axis=1, keepdims=True)
 
 
 def assert_same(found, expected, scale):
-    """To 1e-10, relative; what is nearly nothing, such as the slope of a saturated unit, to the rounding of `scale`."""
+    """Equal to a relative 1e-10, or to rounding errors of `scale` for tiny values such as a saturated unit's slope."""
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-13 * scale)
 
 
@@ -88,16 +88,17 @@ def assert_trees_same(found, expected, scale):
 @settings(deadline=None, max_examples=60, derandomize=True, print_blob=False)
 @given(
     problem=problems(),
-    rate=st.floats(0.001, 0.25),
+    learning_rate=st.floats(0.001, 0.25),
     momentum=st.one_of(st.just(0.0), st.floats(0.1, 0.99)),
     weight_decay=st.sampled_from([0.0, 0.001, 0.5]),
     nesterov=st.booleans(),
 )
-def test_loss_gradients_and_two_updates_are_those_of_jax_and_optax(
-    activation, loss, problem, rate, momentum, weight_decay, nesterov
+def test_loss_gradients_and_two_updates_equal_jax_and_optax(
+    activation, loss, problem, learning_rate, momentum, weight_decay, nesterov
 ):
     params, x, targets = problem
-    options = {"rate": rate, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov}
+    options = {"learning_rate": learning_rate, "momentum": momentum}
+    options |= {"weight_decay": weight_decay, "nesterov": nesterov}
     velocity, expected = zeros_like(params), jax.tree.map(np.copy, params)
     with jax.enable_x64(True):
         state = reference_optimizer(**options).init(expected)
@@ -132,7 +133,7 @@ def assert_close(found, expected):
 
 @pytest.mark.parametrize("widths", [(3, 2), (3, 4, 2), (3, 4, 3, 2), (2, 3, 4, 3, 2)])
 @pytest.mark.parametrize(("activation", "loss"), EVERY_NETWORK)
-def test_gradients_are_those_of_differences(activation, loss, widths):
+def test_gradients_equal_finite_differences(activation, loss, widths):
     params, x, targets = drawn_problem(widths)
     value = lambda: loss_and_grads(params, x, targets, activation=activation, loss=loss)[0]
     _, grads = loss_and_grads(params, x, targets, activation=activation, loss=loss)
@@ -144,14 +145,14 @@ def test_gradients_are_those_of_differences(activation, loss, widths):
             assert_close(grad, numerical_gradient(value, array))
 
 
-def test_differences_put_back_what_they_moved():
+def test_finite_differences_restore_their_argument():
     x = np.array([[0.1, -3.0], [2.5, 7.0]])
-    kept = x.copy()
-    np.testing.assert_allclose(numerical_gradient(lambda: (x**3).sum(), x), 3 * kept**2, rtol=1e-6)
-    np.testing.assert_array_equal(x, kept)
+    original = x.copy()
+    np.testing.assert_allclose(numerical_gradient(lambda: (x**3).sum(), x), 3 * original**2, rtol=1e-6)
+    np.testing.assert_array_equal(x, original)
 
 
-def test_a_dense_layer_alone_against_differences():
+def test_the_gradients_of_a_dense_layer_equal_finite_differences():
     rng = np.random.default_rng(0)
     x, w, b, dz = rng.normal(size=(4, 3)), rng.normal(size=(3, 2)), rng.normal(size=2), rng.normal(size=(4, 2))
     value = lambda: (dense_forward(x, w, b)[0] * dz).sum()
@@ -165,7 +166,7 @@ def test_a_dense_layer_alone_against_differences():
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("shape", [(7,), (3, 4), (2, 3, 2)])
-def test_an_activation_alone_against_differences(name, shape):
+def test_the_gradient_of_an_activation_equals_finite_differences(name, shape):
     rng = np.random.default_rng(0)
     z, da = rng.normal(0, 2, shape), rng.normal(size=shape)
     assert np.abs(z).min() > 1e-3
@@ -174,7 +175,7 @@ def test_an_activation_alone_against_differences(name, shape):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_a_loss_alone_against_differences(loss):
+def test_the_gradient_of_a_loss_equals_finite_differences(loss):
     rng = np.random.default_rng(0)
     logits, targets = rng.normal(0, 2, (4, 3)), rng.dirichlet(np.ones(3), 4)
     _, dlogits = LOSSES[loss](logits, targets)
@@ -183,7 +184,7 @@ def test_a_loss_alone_against_differences(loss):
 
 @pytest.fixture
 def no_warnings():
-    """An underflow to zero is right; all else that warns is not."""
+    """Floating-point errors raise, except an underflow to zero."""
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         yield
 
@@ -207,7 +208,7 @@ def test_far_from_zero_sigmoid_and_tanh_are_flat(dtype):
 
 
 @both_dtypes
-def test_relu_passes_nothing_at_zero_and_below(dtype):
+def test_relu_is_zero_at_zero_and_below(dtype):
     tiny = np.finfo(dtype).tiny
     z = np.array([-1e30, -tiny, -0.0, 0.0, tiny, 1e30], dtype)
     a, cache = relu_forward(z)
@@ -219,7 +220,7 @@ def test_relu_passes_nothing_at_zero_and_below(dtype):
 @both_dtypes
 @pytest.mark.parametrize("height", [0, 700, -1e4, 1e4])
 @pytest.mark.usefixtures("no_warnings")
-def test_tied_logits_are_equal_chances_at_any_height(dtype, height):
+def test_equal_logits_are_equal_probabilities_at_any_offset(dtype, height):
     logits, targets = np.full((2, 4), height, dtype), np.eye(4, dtype=dtype)[[0, 3]]
     value, dlogits = softmax_cross_entropy(logits, targets)
     np.testing.assert_allclose(value, np.log(4), rtol=1e-6)
@@ -229,7 +230,7 @@ def test_tied_logits_are_equal_chances_at_any_height(dtype, height):
 
 @both_dtypes
 @pytest.mark.usefixtures("no_warnings")
-def test_cross_entropy_of_what_is_sure(dtype):
+def test_cross_entropy_of_confident_predictions(dtype):
     logits = np.array([[1e4, -1e4, 0]], dtype)
     np.testing.assert_array_equal(log_softmax(logits), [[0, -2e4, -1e4]])
     for label, expected, slope in [(0, 0, [0, 0, 0]), (1, 2e4, [1, -1, 0]), (2, 1e4, [1, 0, -1])]:
@@ -242,7 +243,7 @@ def test_cross_entropy_of_what_is_sure(dtype):
 
 @both_dtypes
 @pytest.mark.usefixtures("no_warnings")
-def test_quadratic_of_what_is_sure(dtype):
+def test_quadratic_loss_of_confident_predictions(dtype):
     logits, targets = np.array([[1e4, -1e4, -1e4], [-1e4, 1e4, 0]], dtype), np.eye(3, dtype=dtype)[[0, 0]]
     value, dlogits = quadratic(logits, targets)
     assert value == (0 + 1 + 1 + 0.25) / 4
@@ -268,7 +269,7 @@ def test_a_saturated_network_stays_finite(activation, loss, no_warnings):
 
 
 @pytest.mark.parametrize(("activation", "loss"), EVERY_NETWORK)
-def test_inputs_parameters_and_targets_are_left_as_they_were(activation, loss):
+def test_inputs_parameters_and_targets_are_not_changed(activation, loss):
     params, x, targets = drawn_problem((4, 5, 3))
     for array in (x, targets, *jax.tree.leaves(params)):
         array.flags.writeable = False

@@ -28,7 +28,7 @@ def assert_same(found, expected):
 
 
 @pytest.mark.parametrize("name", ["best.npz", "best", "best.weights", ".npz", "sieben ü.npz"])
-def test_what_is_saved_comes_back_from_exactly_that_path(tmp_path, params, name):
+def test_saved_parameters_are_loaded_from_the_same_path(tmp_path, params, name):
     save_params(tmp_path / name, params)
     assert names(tmp_path) == [name]
     assert_same(load_params(tmp_path / name), params)
@@ -36,7 +36,7 @@ def test_what_is_saved_comes_back_from_exactly_that_path(tmp_path, params, name)
 
 @pytest.mark.parametrize("widths", [(3, 2), (2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_one_layer_and_a_dozen_come_back_in_order(tmp_path, widths, dtype):
+def test_any_number_of_layers_is_saved_in_order(tmp_path, widths, dtype):
     params = init_params(np.random.default_rng(0), widths)
     params = [(w.astype(dtype), np.asfortranarray(b + w[0])) for w, b in params]
     save_params(tmp_path / "w.npz", params)
@@ -66,20 +66,20 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, params):
     assert_same(load_params(path), params)
 
 
-def test_a_failed_rename_leaves_nothing_new(tmp_path, params):
+def test_a_failed_rename_leaves_no_temporary_file(tmp_path, params):
     (tmp_path / "w.npz" / "full").mkdir(parents=True)
     with pytest.raises(OSError, match=r"w\.npz"):
         save_params(tmp_path / "w.npz", params)
     assert names(tmp_path) == ["w.npz"]
 
 
-def whole(path, params):
+def saved_bytes(path, params):
     save_params(path, params)
     return path.read_bytes()
 
 
 def member_changed(path, params, change):
-    """`change` takes a member's name and bytes and gives back its new bytes."""
+    """Save params, then replace each member by change(name, data)."""
     save_params(path, params)
     with zipfile.ZipFile(path) as old:
         members = {name: old.read(name) for name in old.namelist()}
@@ -88,8 +88,8 @@ def member_changed(path, params, change):
             new.writestr(name, change(name, data))
 
 
-def flipped(data, place):
-    return data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
+def flipped(data, index):
+    return data[:index] + bytes([data[index] ^ 0xFF]) + data[index + 1 :]
 
 
 def compressed_and_flipped(path, params):
@@ -116,7 +116,7 @@ def with_header(old, new):
 
 
 def encrypted(path, params):
-    data = bytearray(whole(path, params))
+    data = bytearray(saved_bytes(path, params))
     for signature, flags in [(b"PK\3\4", 6), (b"PK\1\2", 8)]:
         data[data.index(signature) + flags] |= 1
     path.write_bytes(data)
@@ -125,10 +125,10 @@ def encrypted(path, params):
 DAMAGES = {
     "empty": lambda path, params: path.write_bytes(b""),
     "text": lambda path, params: path.write_text("w0,b0\n1,2\n"),
-    "cut in two": lambda path, params: path.write_bytes(whole(path, params)[:300]),
-    "without its end": lambda path, params: path.write_bytes(whole(path, params)[:-1]),
-    "without its start": lambda path, params: path.write_bytes(whole(path, params)[100:]),
-    "a number changed": lambda path, params: path.write_bytes(flipped(whole(path, params), 200)),
+    "cut in two": lambda path, params: path.write_bytes(saved_bytes(path, params)[:300]),
+    "without its end": lambda path, params: path.write_bytes(saved_bytes(path, params)[:-1]),
+    "without its start": lambda path, params: path.write_bytes(saved_bytes(path, params)[100:]),
+    "a number changed": lambda path, params: path.write_bytes(flipped(saved_bytes(path, params), 200)),
     "a compressed byte changed": compressed_and_flipped,
     "encrypted": encrypted,
     "npy": npy_file,
@@ -159,7 +159,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_file_is_refused_in_one_line_with_its_path(tmp_path, params, damage):
+def test_a_damaged_file_raises_one_line_with_its_path(tmp_path, params, damage):
     path = tmp_path / "mine.npz"
     damage(path, params)
     with pytest.raises(ValueError, match=r"mine\.npz") as refused:
@@ -168,7 +168,7 @@ def test_a_damaged_file_is_refused_in_one_line_with_its_path(tmp_path, params, d
     assert len(str(refused.value).splitlines()) == 1
 
 
-def test_a_pickled_array_is_not_run(tmp_path):
+def test_a_pickled_array_is_not_unpickled(tmp_path):
     bomb = type("Bomb", (), {"__reduce__": lambda self: (os.mkdir, (str(tmp_path / "ran"),))})
     savez(tmp_path / "bomb.npz", w0=np.array([[bomb()]]), b0=np.zeros(1))
     with pytest.raises(ValueError, match="bomb"):
@@ -176,9 +176,9 @@ def test_a_pickled_array_is_not_run(tmp_path):
     assert names(tmp_path) == ["bomb.npz"]
 
 
-def test_what_unpacks_to_more_than_the_limit_is_not_unpacked(tmp_path, monkeypatch, params):
+def test_a_file_above_the_size_limit_is_not_unpacked(tmp_path, monkeypatch, params):
     save_params(tmp_path / "w.npz", params)
-    monkeypatch.setattr(weights, "LIMIT", (tmp_path / "w.npz").stat().st_size)
+    monkeypatch.setattr(weights, "MAX_BYTES", (tmp_path / "w.npz").stat().st_size)
     assert_same(load_params(tmp_path / "w.npz"), params)
     np.savez_compressed(tmp_path / "bomb.npz", w0=np.zeros((999, 99)), b0=np.zeros(99))
     monkeypatch.setattr(zipfile.ZipFile, "open", None)
@@ -186,6 +186,6 @@ def test_what_unpacks_to_more_than_the_limit_is_not_unpacked(tmp_path, monkeypat
         load_params(tmp_path / "bomb.npz")
 
 
-def test_a_missing_file_is_called_missing(tmp_path):
+def test_a_missing_file_raises_file_not_found(tmp_path):
     with pytest.raises(FileNotFoundError):
         load_params(tmp_path / "none.npz")

@@ -10,15 +10,15 @@ import pytest
 
 from jaxnets.errors import DivergedError, InputError
 from jaxnets.store import atomic, checkpoint
-from jaxnets.store.checkpoint import restore, save, steps
-from jaxnets.store.manifest import sealed_folder
+from jaxnets.store.checkpoint import restore, save, saved_steps
+from jaxnets.store.manifest import committed_folder
 
 State = namedtuple("State", ["step", "weights"])
-FACTS = {"history": [{"loss": 0.1}]}
+METADATA = {"history": [{"loss": 0.1}]}
 
 
 class KilledError(Exception):
-    """Stands for a kill: nothing in the package catches it."""
+    """Simulates a kill: nothing in the package catches it."""
 
 
 def tree(value):
@@ -28,7 +28,7 @@ def tree(value):
 
 def assert_holds(folder, value):
     saved = restore(folder, tree(0))
-    assert saved.facts == FACTS
+    assert saved.metadata == METADATA
     jax.tree.map(np.testing.assert_array_equal, saved.items, tree(value))
 
 
@@ -36,40 +36,40 @@ def assert_holds(folder, value):
 def folder(tmp_path):
     """Holds steps 1 and 2."""
     for step in (1, 2):
-        save(tmp_path, step, tree(step), FACTS)
+        save(tmp_path, step, tree(step), METADATA)
     return tmp_path
 
 
 def test_the_newest_step_is_restored(folder):
     assert_holds(folder, 2)
-    assert steps(folder) == [1, 2]
+    assert saved_steps(folder) == [1, 2]
     assert restore(folder / "empty", tree(0)) is None
 
 
-def test_two_steps_are_kept_and_leftovers_go(folder):
+def test_two_steps_are_kept_and_leftovers_removed(folder):
     for leftover in (".0.01234567.tmp", ".3.01234567.tmp"):
         (folder / leftover).mkdir()
         (folder / leftover / "part").touch()
-    save(folder, 3, tree(3), FACTS)
+    save(folder, 3, tree(3), METADATA)
     assert sorted(path.name for path in folder.iterdir()) == ["2", "3"]
     assert_holds(folder, 3)
 
 
 @pytest.mark.parametrize(("keep", "left"), [(1, [1]), (2, [0, 1])])
-def test_the_step_just_saved_stays_and_is_restored(tmp_path, keep, left):
-    """After a damaged step 2 was passed over, the training continues from an earlier one."""
+def test_the_step_just_saved_is_kept_and_restored(tmp_path, keep, left):
+    """After a damaged step 2 was skipped, the training continues from an earlier one."""
     for step in (0, 2, 1):
-        save(tmp_path, step, tree(step), FACTS, keep=keep if step == 1 else 9)
-    assert steps(tmp_path) == left
+        save(tmp_path, step, tree(step), METADATA, keep=keep if step == 1 else 9)
+    assert saved_steps(tmp_path) == left
     assert_holds(tmp_path, 1)
 
 
 def test_a_step_can_be_saved_again(folder):
-    save(folder, 2, tree(5), FACTS)
+    save(folder, 2, tree(5), METADATA)
     assert_holds(folder, 5)
 
 
-def test_one_item_alone_is_restored(folder):
+def test_a_single_item_is_restored(folder):
     like = {"one": jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree(0)["one"])}
     saved = restore(folder, like)
     jax.tree.map(np.testing.assert_array_equal, saved.items, {"one": tree(2)["one"]})
@@ -78,14 +78,14 @@ def test_one_item_alone_is_restored(folder):
 def test_a_folder_may_have_any_name(tmp_path):
     odd = "".join(map(chr, range(1, 128))).replace("/", "") + "[a]*?\udcff"
     folder = tmp_path / odd / "gs:" / "state"
-    save(folder, 1, tree(1), FACTS)
+    save(folder, 1, tree(1), METADATA)
     assert_holds(folder, 1)
     assert [path.name for path in tmp_path.iterdir()] == [odd]
     assert sorted(path.name for path in folder.iterdir()) == ["1"]
 
 
-def refused(call, *arguments):
-    """-> whether the call was refused in the words for a disk that does not take it."""
+def write_fails(call, *arguments):
+    """Return whether the call raised the InputError of a failed write."""
     try:
         call(*arguments)
     except InputError as error:
@@ -102,28 +102,28 @@ def damage(path, kind, rng):
     elif kind == "append":
         path.write_bytes(content + b"\0")
     else:
-        place = rng.integers(len(content))
-        path.write_bytes(content[:place] + bytes([content[place] ^ (1 << rng.integers(8))]) + content[place + 1 :])
+        index = rng.integers(len(content))
+        path.write_bytes(content[:index] + bytes([content[index] ^ (1 << rng.integers(8))]) + content[index + 1 :])
 
 
 @pytest.mark.parametrize("kind", ["delete", "cut", "append", "flip"])
-def test_a_damaged_step_is_passed_over_with_one_warning(folder, kind):
+def test_a_damaged_step_is_skipped_with_one_warning(folder, kind):
     rng, step = np.random.default_rng(0), folder / "2"
     for path in [path for path in step.rglob("*") if path.is_file()]:
-        kept = path.read_bytes()
+        original = path.read_bytes()
         damage(path, kind, rng)
-        with pytest.warns(UserWarning, match=r"; step 2 is left out") as warned:
+        with pytest.warns(UserWarning, match=r"; step 2 is skipped") as warned:
             assert_holds(folder, 1)
         assert len(warned) == 1
         assert str(step) in str(warned[0].message)
-        path.write_bytes(kept)
+        path.write_bytes(original)
     assert_holds(folder, 2)
 
 
-def test_without_any_whole_step_a_person_is_asked(folder):
+def test_without_an_undamaged_step_an_error_is_raised(folder):
     for step in "12":
         (folder / step / "seal.json").unlink()
-    with pytest.warns(UserWarning, match="step 2"), pytest.raises(InputError, match="1: has no seal"):
+    with pytest.warns(UserWarning, match="step 2"), pytest.raises(InputError, match=r"1: has no seal\.json"):
         restore(folder, tree(0))
 
 
@@ -136,86 +136,87 @@ def test_a_kill_while_an_old_step_is_deleted(folder, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(atomic, "remove", killed)
         with pytest.raises(KilledError):
-            save(folder, 3, tree(3), FACTS)
+            save(folder, 3, tree(3), METADATA)
     assert_holds(folder, 3)
-    save(folder, 4, tree(4), FACTS)
+    save(folder, 4, tree(4), METADATA)
     assert sorted(path.name for path in folder.iterdir()) == ["3", "4"]
 
 
-@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # orbax, of what it gives up
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # by Orbax, when it gives up
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(("call", "every"), [("fsync", 5), ("rename", 1), ("replace", 1), ("mkdir", 1), ("scandir", 5)])
-def test_an_error_at_any_call_of_a_save_costs_nothing(folder, monkeypatch, call, every):
-    """The K-th call fails, for every K or every fifth: the steps before are whole, and the next save works."""
-    struck = True
-    for place in range(1, 200, every):
-        if not struck:
+def test_an_error_at_any_call_of_a_save_loses_no_step(folder, monkeypatch, call, every):
+    """The K-th call fails, for every K or every fifth: the steps before are undamaged, and the next save works."""
+    failed = True
+    for position in range(1, 200, every):
+        if not failed:
             break
-        count, struck, real = 0, False, getattr(os, call)
+        count, failed, real = 0, False, getattr(os, call)
 
-        def fails(*arguments, real=real, place=place, **options):
-            nonlocal count, struck
+        def fails(*arguments, real=real, position=position, **options):
+            nonlocal count, failed
             count += 1
-            if count == place:
-                struck = True
+            if count == position:
+                failed = True
                 raise OSError(errno.ENOSPC, "No space left on device")
             return real(*arguments, **options)
 
-        step = 10 * place
+        step = 10 * position
         with monkeypatch.context() as patch:
             patch.setattr(os, call, fails)
-            saved = not refused(save, folder, step, tree(step), FACTS)
-        newest = steps(folder)[-1]
+            saved = not write_fails(save, folder, step, tree(step), METADATA)
+        newest = saved_steps(folder)[-1]
         assert newest == step or not saved
         assert_holds(folder, newest)
-        save(folder, step + 1, tree(step + 1), FACTS)
+        save(folder, step + 1, tree(step + 1), METADATA)
         assert_holds(folder, step + 1)
-    assert place > 2
+    assert position > 2
 
 
-def test_a_disk_that_keeps_something_else_is_noticed(folder, monkeypatch):
+def test_a_failed_readback_is_detected(folder, monkeypatch):
     monkeypatch.setattr(checkpoint, "read", lambda path, like: tree(7))
-    with pytest.raises(InputError, match="what was written reads otherwise"):
-        save(folder, 3, tree(3), FACTS)
+    with pytest.raises(InputError, match="reading it back gave other values"):
+        save(folder, 3, tree(3), METADATA)
     monkeypatch.undo()
     assert_holds(folder, 2)
 
 
-def test_a_step_stays_until_it_is_written_anew(folder, monkeypatch):
+def test_a_step_is_kept_until_its_replacement_is_written(folder, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "same", lambda one, other: False)
-        assert refused(save, folder, 2, tree(5), FACTS)
+        patch.setattr(checkpoint, "trees_equal", lambda tree, other: False)
+        assert write_fails(save, folder, 2, tree(5), METADATA)
     assert_holds(folder, 2)
-    save(folder, 2, tree(5), FACTS)
+    save(folder, 2, tree(5), METADATA)
     assert_holds(folder, 5)
 
 
-def test_a_disk_without_room_is_noticed_before(folder, monkeypatch):
+def test_free_space_is_checked_first(folder, monkeypatch):
     usage = namedtuple("usage", ["free"])
     monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: usage(10))
-    with pytest.raises(InputError, match=r"0\.0 MiB are needed, 0\.0 MiB are free. Fix: make room"):
-        save(folder, 3, tree(3), FACTS)
-    assert steps(folder) == [1, 2]
+    with pytest.raises(InputError, match=r"0\.0 MiB are needed, 0\.0 MiB are free. Fix: free some"):
+        save(folder, 3, tree(3), METADATA)
+    assert saved_steps(folder) == [1, 2]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_is_not_finite_is_never_written(folder, value):
+def test_values_that_are_not_finite_are_not_written(folder, value):
     items = tree(3)
     items["two"].weights[1]["kernel"][1, 1] = value
     with pytest.raises(DivergedError, match="two/weights/1/kernel is not finite at step 3"):
-        save(folder, 3, items, FACTS)
+        save(folder, 3, items, METADATA)
     assert_holds(folder, 2)
 
 
-def test_another_networks_step_is_refused_by_name(folder):
+def test_differences_from_another_model_are_reported(folder):
     like = tree(0)
     like["one"] = {"kernel": np.zeros((3, 2), np.float16), "scale": np.zeros(2)}
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InputError) as error:
         restore(folder, like)
-    assert "one/bias is float64 (2,), not there; one/kernel is float32 (3, 2), not float16 (3, 2)" in str(refused.value)
-    assert "one/scale is missing, not float64 (2,)" in str(refused.value)
-    assert "more" not in str(refused.value)
-    assert "\n" not in str(refused.value)
+    assert "one/bias is float64 (2,), expected none; " in str(error.value)
+    assert "one/kernel is float32 (3, 2), expected float16 (3, 2); " in str(error.value)
+    assert "one/scale is missing, expected float64 (2,)" in str(error.value)
+    assert "more" not in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 WEIGHTS = {"bias": np.ones(2, "f4"), "kernel": np.ones((3, 2), "f4"), "step": np.int32(7)}
@@ -225,35 +226,35 @@ WEIGHTS = {"bias": np.ones(2, "f4"), "kernel": np.ones((3, 2), "f4"), "step": np
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"kernel": np.ones((3, 2), "f2")}, "kernel is float32 (3, 2), not float16 (3, 2)"),
-        ({"kernel": np.ones((3, 2), jnp.bfloat16)}, "kernel is float32 (3, 2), not bfloat16 (3, 2)"),
-        ({"kernel": np.ones((3, 2), "i4")}, "kernel is float32 (3, 2), not int32 (3, 2)"),
-        ({"kernel": np.ones((2, 3), "f4")}, "kernel is float32 (3, 2), not float32 (2, 3)"),
-        ({"kernel": np.ones((6,), "f4")}, "kernel is float32 (3, 2), not float32 (6,)"),
-        ({"kernel": np.ones((1, 2), "f4")}, "kernel is float32 (3, 2), not float32 (1, 2)"),
-        ({"kernel": np.ones((4, 2), "f4")}, "kernel is float32 (3, 2), not float32 (4, 2)"),
-        ({"kernel": {"a": np.ones((3, 2), "f4")}}, "kernel is float32 (3, 2), not there; one/kernel/a is missing"),
-        ({"bias": np.float32(1)}, "bias is float32 (2,), not float32 ()"),
-        ({"step": np.ones(1, "i4")}, "step is int32 (), not int32 (1,)"),
-        ({"step": np.uint32(7)}, "step is int32 (), not uint32 ()"),
-        ({"scale": np.ones(2, "f4")}, "scale is missing, not float32 (2,)"),
+        ({"kernel": np.ones((3, 2), "f2")}, "kernel is float32 (3, 2), expected float16 (3, 2)"),
+        ({"kernel": np.ones((3, 2), jnp.bfloat16)}, "kernel is float32 (3, 2), expected bfloat16 (3, 2)"),
+        ({"kernel": np.ones((3, 2), "i4")}, "kernel is float32 (3, 2), expected int32 (3, 2)"),
+        ({"kernel": np.ones((2, 3), "f4")}, "kernel is float32 (3, 2), expected float32 (2, 3)"),
+        ({"kernel": np.ones((6,), "f4")}, "kernel is float32 (3, 2), expected float32 (6,)"),
+        ({"kernel": np.ones((1, 2), "f4")}, "kernel is float32 (3, 2), expected float32 (1, 2)"),
+        ({"kernel": np.ones((4, 2), "f4")}, "kernel is float32 (3, 2), expected float32 (4, 2)"),
+        ({"kernel": {"a": np.ones((3, 2), "f4")}}, "kernel is float32 (3, 2), expected none; one/kernel/a is missing"),
+        ({"bias": np.float32(1)}, "bias is float32 (2,), expected float32 ()"),
+        ({"step": np.ones(1, "i4")}, "step is int32 (), expected int32 (1,)"),
+        ({"step": np.uint32(7)}, "step is int32 (), expected uint32 ()"),
+        ({"scale": np.ones(2, "f4")}, "scale is missing, expected float32 (2,)"),
     ],
 )
 def test_no_array_is_cast_or_cut_to_fit(tmp_path, kind, change, words):
-    save(tmp_path, 1, {"one": jax.tree.map(kind, WEIGHTS)}, FACTS)
-    with pytest.raises(InputError, match=re.escape(f"holds another network: one/{words}")) as refused:
+    save(tmp_path, 1, {"one": jax.tree.map(kind, WEIGHTS)}, METADATA)
+    with pytest.raises(InputError, match=re.escape(f"holds another model: one/{words}")) as error:
         restore(tmp_path, {"one": jax.tree.map(kind, WEIGHTS | change)})
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(error.value)
 
 
-def test_the_folder_of_something_else_is_no_step(tmp_path):
-    with sealed_folder(tmp_path / "1", {"views": 3}):
+def test_another_committed_folder_is_not_a_step(tmp_path):
+    with committed_folder(tmp_path / "1", {"views": 3}):
         pass
-    with pytest.raises(InputError, match="is no step of a training"):
+    with pytest.raises(InputError, match="is not a training step"):
         restore(tmp_path, tree(0))
 
 
-def test_a_device_that_is_missing_is_no_fault_of_what_is_read(folder, monkeypatch):
+def test_a_missing_device_is_not_reported_as_damage(folder, monkeypatch):
     def fail():
         raise RuntimeError("no such plugin")
 

@@ -3,7 +3,7 @@ import jax
 from jaxnets.store.fingerprint import differences, fingerprint, processors
 
 
-def test_it_names_versions_devices_and_flags(monkeypatch):
+def test_it_contains_versions_devices_and_variables(monkeypatch):
     monkeypatch.setenv("JAX_DEFAULT_MATMUL_PRECISION", "highest")
     found = fingerprint(jax.devices()[:2])
     assert found["jax"] == jax.__version__
@@ -11,14 +11,14 @@ def test_it_names_versions_devices_and_flags(monkeypatch):
     assert found["JAX_DEFAULT_MATMUL_PRECISION"] == "highest"
 
 
-def test_only_what_differs_is_named():
+def test_differences_lists_only_what_differs():
     assert differences({"jax": "1", "processors": 2}, {"jax": "1", "processors": 2}) == ""
-    told = differences({"jax": "1", "processors": 2}, {"jax": "1", "processors": 4, "XLA_FLAGS": "--a"})
+    text = differences({"jax": "1", "processors": 2}, {"jax": "1", "processors": 4, "XLA_FLAGS": "--a"})
     assert differences({}, {"jax": "1"}) == "the environment at the start was not recorded"
-    assert told == "processors 4, was 2, XLA_FLAGS --a, was unset"
+    assert text == "processors 4, was 2, XLA_FLAGS --a, was unset"
 
 
-def test_what_says_how_is_in_it_and_what_says_where_is_not(monkeypatch):
+def test_only_variables_that_affect_results_count(monkeypatch):
     before = fingerprint(jax.devices())
     for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_LOCAL_DEVICE_IDS", "JAX_LOG_COMPILES", "JAXNETS_PULSE"):
         monkeypatch.setenv(name, "1")
@@ -30,7 +30,7 @@ def test_what_says_how_is_in_it_and_what_says_where_is_not(monkeypatch):
         assert changed == f"{name} another, was {before.get(name, 'unset')}"
 
 
-def test_numpy_alone_does_not_depend_on_jax(monkeypatch):
+def test_numpy_results_do_not_depend_on_jax(monkeypatch):
     before = fingerprint()
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_max_isa=SSE4_2")
     assert fingerprint() == before
@@ -38,7 +38,7 @@ def test_numpy_alone_does_not_depend_on_jax(monkeypatch):
     assert differences(before, fingerprint()).startswith("MKL_NUM_THREADS 77, was ")
 
 
-def test_another_processor_is_told(monkeypatch):
+def test_another_processor_is_reported(monkeypatch):
     before = fingerprint(jax.devices())
     monkeypatch.setattr("jaxnets.store.fingerprint.instructions", lambda: "older")
     assert differences(before, fingerprint(jax.devices())).startswith("instructions older, was ")

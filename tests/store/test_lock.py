@@ -13,14 +13,14 @@ def test_one_holder_at_a_time(tmp_path, monkeypatch):
     path = tmp_path / "new" / ".lock"
     for _ in range(2):
         with locked(path):
-            words = rf"process {os.getpid()} on \S+ since .*: train --out 'a folder'\."
-            with pytest.raises(InputError, match=words), locked(path):
+            holder = rf"process {os.getpid()} on \S+ since .*: train --out 'a folder'\."
+            with pytest.raises(InputError, match=holder), locked(path):
                 raise AssertionError
             assert path.exists()
         assert not path.exists()
 
 
-def test_it_is_let_go_after_an_error(tmp_path):
+def test_an_error_releases_the_lock(tmp_path):
     with pytest.raises(ZeroDivisionError), locked(tmp_path / ".lock"):
         raise ZeroDivisionError
     with locked(tmp_path / ".lock"):
@@ -28,7 +28,7 @@ def test_it_is_let_go_after_an_error(tmp_path):
 
 
 def add_one(path, counter, times):
-    """Reads, adds, writes: two at a time would lose some."""
+    """Increment a counter in a file; two processes at a time would lose increments."""
     done = 0
     while done < times:
         try:
@@ -39,8 +39,8 @@ def add_one(path, counter, times):
             pass
 
 
-def test_no_two_processes_hold_it(tmp_path):
-    """The file is removed at every end, so a process may lock one that has no name any more."""
+def test_two_processes_never_hold_it_at_once(tmp_path):
+    """Each holder removes the file, so a process may lock one that has lost its name."""
     counter = tmp_path / "counter"
     counter.write_text("0")
     context = multiprocessing.get_context("spawn")
@@ -52,25 +52,25 @@ def test_no_two_processes_hold_it(tmp_path):
     assert counter.read_text() == "300"
 
 
-def test_what_a_dead_holder_left_is_no_lock(tmp_path):
+def test_the_file_of_a_dead_holder_is_no_lock(tmp_path):
     (tmp_path / ".lock").write_text("process 1 on moon since yesterday: python\n" * 1000)
     with locked(tmp_path / ".lock"):
         assert str(os.getpid()) in (tmp_path / ".lock").read_text()
         assert "moon" not in (tmp_path / ".lock").read_text()
 
 
-def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
-    def refused(*arguments):
+def test_a_file_system_without_locks_is_reported(tmp_path, monkeypatch):
+    def no_locks(*arguments):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("fcntl.flock", refused)
+    monkeypatch.setattr("fcntl.flock", no_locks)
     with pytest.raises(InputError) as error, locked(tmp_path / ".lock"):
         raise AssertionError
     expected = f"{tmp_path}: cannot be locked (No locks available). Fix: choose a folder on a local disk."
     assert str(error.value) == expected
 
 
-def test_a_link_in_its_place_is_not_followed(tmp_path):
+def test_a_link_is_not_followed(tmp_path):
     (tmp_path / "theirs").write_text("precious")
     (tmp_path / ".lock").symlink_to(tmp_path / "theirs")
     with pytest.raises(InputError, match=r"\.lock: cannot be written"), locked(tmp_path / ".lock"):
@@ -78,7 +78,7 @@ def test_a_link_in_its_place_is_not_followed(tmp_path):
     assert (tmp_path / "theirs").read_text() == "precious"
 
 
-def test_a_command_of_any_bytes_can_hold_it(tmp_path, monkeypatch):
+def test_the_command_may_contain_any_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["train", "--out", b"caf\xe9".decode(errors="surrogateescape")])
     with locked(tmp_path / ".lock"):
         assert "caf" in (tmp_path / ".lock").read_text()

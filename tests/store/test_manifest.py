@@ -7,101 +7,99 @@ import pytest
 
 from jaxnets.errors import InputError
 from jaxnets.store import manifest
-from jaxnets.store.manifest import check, identity, is_up_to_date, seal_into_place, sealed_folder
+from jaxnets.store.manifest import check_manifest, commit_folder, committed_folder, is_up_to_date, manifest_hash
 
-ORIGIN = {"rows": [1, 2], "by": "hand"}
+METADATA = {"rows": [1, 2], "by": "hand"}
 
 
 @pytest.fixture
-def sealed(tmp_path):
-    """A sealed folder with a file above and one below."""
-    with sealed_folder(tmp_path / "sealed", ORIGIN) as draft:
-        (draft / "deep").mkdir()
-        (draft / "a.txt").write_text("one")
-        (draft / "deep" / "b.bin").write_bytes(bytes(range(256)))
-    return tmp_path / "sealed"
+def folder(tmp_path):
+    """A committed folder with a file at the top and one below."""
+    with committed_folder(tmp_path / "folder", METADATA) as temporary:
+        (temporary / "deep").mkdir()
+        (temporary / "a.txt").write_text("one")
+        (temporary / "deep" / "b.bin").write_bytes(bytes(range(256)))
+    return tmp_path / "folder"
 
 
-def test_a_whole_folder_says_what_it_was_made_from(sealed):
-    assert check(sealed) == ORIGIN
-    assert is_up_to_date(sealed, ORIGIN)
-    assert sorted(path.name for path in sealed.iterdir()) == ["a.txt", "deep", "seal.json"]
+def test_an_undamaged_folder_returns_its_metadata(folder):
+    assert check_manifest(folder) == METADATA
+    assert is_up_to_date(folder, METADATA)
+    assert sorted(path.name for path in folder.iterdir()) == ["a.txt", "deep", "seal.json"]
 
 
-@pytest.mark.parametrize("read", [check, identity])
-def test_a_missing_folder_need_not_be_deleted(read, tmp_path):
-    with pytest.raises(InputError, match=r"absent: is missing. Fix: run"):
-        read(tmp_path / "absent")
-
-
-def test_every_flipped_bit_is_seen(sealed):
+def test_every_flipped_bit_is_detected(folder):
     rng = np.random.default_rng(0)
     for path in ("a.txt", "deep/b.bin"):
-        content = (sealed / path).read_bytes()
+        content = (folder / path).read_bytes()
         for _ in range(20):
-            place, bit = rng.integers(len(content)), rng.integers(8)
+            index, bit = rng.integers(len(content)), rng.integers(8)
             changed = bytearray(content)
-            changed[place] ^= 1 << bit
-            (sealed / path).write_bytes(changed)
+            changed[index] ^= 1 << bit
+            (folder / path).write_bytes(changed)
             with pytest.raises(InputError, match=f"{path}: was changed after it was written"):
-                check(sealed)
-        (sealed / path).write_bytes(content)
-    assert check(sealed) == ORIGIN
+                check_manifest(folder)
+        (folder / path).write_bytes(content)
+    assert check_manifest(folder) == METADATA
 
 
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
         (lambda folder: (folder / "a.txt").unlink(), "a.txt: is missing"),
-        (lambda folder: (folder / "deep" / "c").touch(), "deep/c: does not belong there. Fix: remove it"),
-        (lambda folder: (folder / "seal.json").unlink(), "has no seal"),
+        (lambda folder: (folder / "deep" / "c").touch(), "deep/c: is unexpected"),
+        (lambda folder: (folder / "seal.json").unlink(), "has no seal.json"),
         (lambda folder: (folder / "seal.json").write_bytes(b""), "seal.json: is damaged"),
         (lambda folder: (folder / "seal.json").write_text("[" * 100_000), "seal.json: is damaged"),
-        (lambda folder: (folder / "seal.json").write_text('{"version": 1, "made_from": {}, "files": []}'), "no files"),
-        (lambda folder: (folder / "seal.json").write_text('{"version": 2}'), "is of version 2, not 1"),
+        (lambda folder: (folder / "seal.json").write_text("[]"), "seal.json: is damaged"),
+        (
+            lambda folder: (folder / "seal.json").write_text('{"version": 1, "made_from": {}, "files": {}}'),
+            "was changed",
+        ),
+        (lambda folder: (folder / "seal.json").write_text('{"version": 2}'), "has version 2, expected 1"),
         (lambda folder: (folder / "link").symlink_to("a.txt"), "link: is a link"),
         (lambda folder: (folder / "away").symlink_to("/"), "away: is a link"),
-        (lambda folder: os.mkfifo(folder / "pipe"), "pipe: is a link or no plain file"),
+        (lambda folder: os.mkfifo(folder / "pipe"), "pipe: is a link, or no regular file"),
     ],
 )
-def test_damage_is_named(sealed, damage, words):
-    damage(sealed)
+def test_damage_is_reported(folder, damage, words):
+    damage(folder)
     with pytest.raises(InputError, match=words):
-        check(sealed)
-    with pytest.warns(UserWarning, match="is made anew"):
-        assert not is_up_to_date(sealed, ORIGIN)
-    with sealed_folder(sealed, ORIGIN):
+        check_manifest(folder)
+    with pytest.warns(UserWarning, match="is recomputed"):
+        assert not is_up_to_date(folder, METADATA)
+    with committed_folder(folder, METADATA):
         pass
-    assert is_up_to_date(sealed, ORIGIN)
+    assert is_up_to_date(folder, METADATA)
 
 
-def test_a_huge_seal_is_not_read(sealed, monkeypatch):
-    monkeypatch.setattr(manifest, "LIMIT", 100)
+def test_a_huge_manifest_is_not_read(folder, monkeypatch):
+    monkeypatch.setattr(manifest, "MAX_BYTES", 100)
     with pytest.raises(InputError, match=r"seal\.json: is damaged"):
-        check(sealed)
+        check_manifest(folder)
 
 
-def test_what_was_made_from_something_else_stays_until_another_is_whole(sealed):
-    other = ORIGIN | {"by": "machine"}
-    assert not is_up_to_date(sealed, other)
-    with pytest.raises(ZeroDivisionError), sealed_folder(sealed, other):
+def test_an_outdated_folder_is_kept_until_its_replacement_is_complete(folder):
+    other = METADATA | {"by": "machine"}
+    assert not is_up_to_date(folder, other)
+    with pytest.raises(ZeroDivisionError), committed_folder(folder, other):
         raise ZeroDivisionError
-    assert is_up_to_date(sealed, ORIGIN)
-    with sealed_folder(sealed, other):
-        assert is_up_to_date(sealed, ORIGIN)
-    assert is_up_to_date(sealed, other)
-    assert [path.name for path in sealed.iterdir()] == ["seal.json"]
+    assert is_up_to_date(folder, METADATA)
+    with committed_folder(folder, other):
+        assert is_up_to_date(folder, METADATA)
+    assert is_up_to_date(folder, other)
+    assert [path.name for path in folder.iterdir()] == ["seal.json"]
 
 
-def test_a_folder_that_failed_is_not_there(tmp_path):
-    with pytest.raises(ZeroDivisionError), sealed_folder(tmp_path / "sealed", ORIGIN):
+def test_a_failed_folder_is_absent(tmp_path):
+    with pytest.raises(ZeroDivisionError), committed_folder(tmp_path / "folder", METADATA):
         raise ZeroDivisionError
     assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace", "rename"])
-def test_sealing_can_be_interrupted_and_repeated(tmp_path, monkeypatch, call):
-    """Whatever the interrupted attempt left is neither listed nor kept; `remove` does nothing, as after a kill."""
+def test_an_interrupted_commit_can_be_repeated(tmp_path, monkeypatch, call):
+    """Leftovers are neither listed nor kept. `remove` does nothing, as after a kill."""
 
     def killed(*arguments):
         raise KeyboardInterrupt
@@ -113,30 +111,30 @@ def test_sealing_can_be_interrupted_and_repeated(tmp_path, monkeypatch, call):
         patch.setattr(os, call, killed)
         patch.setattr("jaxnets.store.atomic.remove", lambda path: None)
         with pytest.raises(KeyboardInterrupt):
-            seal_into_place(tmp_path / "unfinished", tmp_path / "finished", ORIGIN)
-    seal_into_place(tmp_path / "unfinished", tmp_path / "finished", ORIGIN)
-    assert check(tmp_path / "finished") == ORIGIN
+            commit_folder(tmp_path / "unfinished", tmp_path / "finished", METADATA)
+    commit_folder(tmp_path / "unfinished", tmp_path / "finished", METADATA)
+    assert check_manifest(tmp_path / "finished") == METADATA
     assert json.loads((tmp_path / "finished" / "seal.json").read_text())["files"].keys() == {"a.txt"}
     assert [path.name for path in tmp_path.iterdir()] == ["finished"]
 
 
-def test_identities_tell_folders_apart(sealed, tmp_path):
+def test_the_manifest_hash_identifies_the_content(folder, tmp_path):
     for name, text in (("same", "one"), ("other", "two")):
-        with sealed_folder(tmp_path / name, ORIGIN) as draft:
-            (draft / "deep").mkdir()
-            (draft / "a.txt").write_text(text)
-            (draft / "deep" / "b.bin").write_bytes(bytes(range(256)))
-    assert identity(tmp_path / "same") == identity(sealed) != identity(tmp_path / "other")
-    assert json.loads((sealed / "seal.json").read_text())["files"].keys() == {"a.txt", "deep/b.bin"}
+        with committed_folder(tmp_path / name, METADATA) as temporary:
+            (temporary / "deep").mkdir()
+            (temporary / "a.txt").write_text(text)
+            (temporary / "deep" / "b.bin").write_bytes(bytes(range(256)))
+    assert manifest_hash(tmp_path / "same") == manifest_hash(folder) != manifest_hash(tmp_path / "other")
+    assert json.loads((folder / "seal.json").read_text())["files"].keys() == {"a.txt", "deep/b.bin"}
 
 
 @pytest.mark.parametrize(("call", "name"), [("hashlib.file_digest", "a.txt"), ("pathlib.Path.read_bytes", "seal.json")])
-def test_what_cannot_be_read_is_not_to_be_deleted(sealed, monkeypatch, call, name):
+def test_a_read_error_is_not_reported_as_damage(folder, monkeypatch, call, name):
     def broken(*arguments):
-        raise OSError(errno.EIO, "Input/output error", str(sealed / name))
+        raise OSError(errno.EIO, "Input/output error", str(folder / name))
 
     monkeypatch.setattr(call, broken)
     with pytest.raises(InputError, match=rf"{name}: cannot be read \(Input/output error\). Fix: check"):
-        check(sealed)
+        check_manifest(folder)
     with pytest.warns(UserWarning, match="cannot be read"):
-        assert not is_up_to_date(sealed, ORIGIN)
+        assert not is_up_to_date(folder, METADATA)

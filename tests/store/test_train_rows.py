@@ -14,32 +14,32 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
 
 
-def test_equal_images_have_equal_hashes_and_others_do_not(images):
+def test_only_equal_images_have_equal_hashes(images):
     changed = images.copy()
     changed[3, 7, 7, 0] ^= 1
     assert np.flatnonzero(hash_rows(images) != hash_rows(changed)).tolist() == [3]
     assert len(np.unique(hash_rows(images))) == len(images)
 
 
-def test_a_run_knows_the_images_that_it_was_trained_on(images, tmp_path):
+def test_training_images_are_recognised(images, tmp_path):
     write_rows(tmp_path, images[10:20])
     assert np.flatnonzero(was_trained_on(tmp_path, images)).tolist() == list(range(10, 20))
 
 
-def test_it_is_the_pixels_that_count_not_how_they_lie_in_memory(images, tmp_path):
+def test_hashes_do_not_depend_on_the_memory_order(images, tmp_path):
     write_rows(tmp_path, images)
-    turned = np.asfortranarray(images)
-    assert was_trained_on(tmp_path, turned).all()
+    fortran = np.asfortranarray(images)
+    assert was_trained_on(tmp_path, fortran).all()
     assert not was_trained_on(tmp_path, images[:, ::-1]).any()
 
 
-def test_a_run_that_does_not_say_is_an_error(images, tmp_path):
-    with pytest.raises(InputError, match="does not say which images"):
+def test_missing_hashes_are_an_error(images, tmp_path):
+    with pytest.raises(InputError, match=r"does not record which images.*Fix: train it again"):
         was_trained_on(tmp_path, images)
 
 
 @pytest.mark.parametrize("content", [b"", b"no array", "floats"])
-def test_damaged_hashes_are_told_by_their_file(images, tmp_path, content):
+def test_damaged_hashes_are_reported_with_their_file(images, tmp_path, content):
     path = tmp_path / "train_rows.npy"
     np.save(path, np.zeros(3)) if content == "floats" else path.write_bytes(content)
     with pytest.raises(InputError, match=r"train_rows.npy: is damaged"):
@@ -47,13 +47,13 @@ def test_damaged_hashes_are_told_by_their_file(images, tmp_path, content):
 
 
 @pytest.mark.timeout(20)
-def test_hashes_that_never_end_are_not_read(images, tmp_path, monkeypatch):
+def test_a_pipe_or_too_large_a_file_is_not_read(images, tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "train_rows.npy")
     with pytest.raises(InputError, match=r"train_rows.npy: is a pipe or a device"):
         was_trained_on(tmp_path, images)
     (tmp_path / "train_rows.npy").unlink()
     write_rows(tmp_path, images)
-    monkeypatch.setattr(train_rows, "LIMIT", 128 + 8 * len(images) - 1)
+    monkeypatch.setattr(train_rows, "MAX_BYTES", 128 + 8 * len(images) - 1)
     with pytest.raises(InputError, match=r"train_rows.npy: is larger than 447 bytes"):
         was_trained_on(tmp_path, images)
 

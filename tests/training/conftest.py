@@ -10,7 +10,7 @@ SIZES = {"deep_cnn": {"depth": 3}, "wide_cnn": {"width": 4}}
 
 @pytest.fixture(scope="session")
 def tiny_config():
-    """tiny_config(family, precision=..., augmentation=..., **training): a network of one block on images of 8 x 8."""
+    """tiny_config(family, precision=..., **training): a model of one block for images of 8 x 8."""
 
     def make(family="wide_cnn", *, precision="float32", **training):
         training = {"epochs": 3, "batch_size": 8, "augmentation": Augmentation(mixup_alpha=0.4)} | training
@@ -30,7 +30,7 @@ def tiny_config():
 
 @pytest.fixture(scope="session")
 def draw_examples():
-    """draw_examples(N): random images, soft targets, and weights of which one is zero."""
+    """draw_examples(N): random images, soft targets, and weights, one of them zero."""
 
     def draw(count):
         rng = np.random.default_rng(0)

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def first(tree):
-    """What belongs to the first layer with batch norm."""
+    """The subtree of the first layer with batch norm."""
     return tree["stem"]
 
 
@@ -26,7 +26,7 @@ def test_statistics_are_the_mean_of_every_full_batchs_moments(tiny_config, draw_
     np.testing.assert_allclose(found["var"], batches.var(axis=1).mean(axis=0), rtol=1e-4, atol=1e-6)
 
 
-def test_a_trained_network_has_them(tiny_config, draw_examples, tmp_path):
+def test_a_trained_model_has_these_statistics(tiny_config, draw_examples, tmp_path):
     config, examples = tiny_config(epochs=1), draw_examples(24)
     valid = Validation(examples.images[:6], examples.targets[:6].argmax(axis=1))
     fit(tmp_path, config, examples, valid, jax.devices()[:2])

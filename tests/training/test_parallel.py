@@ -5,14 +5,14 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnets.devices import AXIS, choose_devices, replicate, share
+from jaxnets.devices import AXIS, choose_devices, replicate, shard_rows
 from jaxnets.errors import InputError
 from jaxnets.models import MODELS, conv
 from jaxnets.runs import init_arrays
 from jaxnets.training import parallel
 from jaxnets.training.fit import Validation, fit
 from jaxnets.training.order import batch_order
-from jaxnets.training.parallel import LONG, check_batch, compile_epoch, compile_loop, compile_steps
+from jaxnets.training.parallel import MIN_STEPS_TO_OPTIMIZE, check_batch, compile_epoch, compile_loop, compile_steps
 from jaxnets.training.step import init_state, make_train_step
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -22,29 +22,33 @@ ORDER = batch_order(26, 8, seed=0, epoch=0)
 
 @pytest.fixture(scope="module", autouse=True)
 def plain_convolutions():
-    """XLA's convolutions, which compile in two thirds of the time; tests/models holds the columns against them."""
+    """XLA's convolutions compile in two thirds of the time; tests/models compares the other strategies with them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(conv, "SMALL", 0)
         yield
 
 
-def run_epoch(config, examples, devices, *, form=compile_epoch, until=3):
-    """-> the state, still on its devices, and the metrics of three steps with augmentation and MixUp; plain descent
-    compiles sooner than AdamW, and does not blow up the rounding of small gradients."""
+def train_epoch(config, examples, devices, *, compile=compile_steps, until=3):
+    """-> the state, still on its devices, and the metrics of three steps with augmentation and MixUp.
+
+    Plain gradient descent compiles faster than AdamW, and does not amplify rounding errors of small gradients.
+    """
     graphdef, params, stats = init_arrays(config, axis_name=AXIS)
     optimizer = optax.sgd(0.1)
     train_step = make_train_step(graphdef, optimizer, config.recipe.training, precision=config.precision)
     state, resident = replicate((init_state(params, stats, optimizer, seed=0), examples), devices)
-    done = []
-    epoch = form(train_step, devices, state, resident, ORDER)
-    state, metrics = epoch(state, resident, ORDER, lambda steps, metrics: done.append(steps) or steps == until)
-    assert until in done
-    assert {values.shape for values in metrics.values()} == {(done[-1],)}
+    calls = []
+    run_epoch = compile(train_step, devices, state, resident, ORDER)
+    on_step = lambda steps, metrics: calls.append(steps) or steps == until
+    state, metrics, stopped = run_epoch(state, resident, ORDER, on_step)
+    assert stopped
+    assert until in calls
+    assert {values.shape for values in metrics.values()} == {(calls[-1],)}
     return state, metrics
 
 
 def assert_replicas_agree(tree):
-    """Every device holds the same numbers: `out_axes=None` claims it, and nothing else checks it."""
+    """All devices hold the same numbers, which `out_axes=None` assumes and does not check."""
     for path, leaf in jax.tree.leaves_with_path(tree):
         first, *others = (np.asarray(shard.data) for shard in leaf.addressable_shards)
         assert len(others) == 1
@@ -57,9 +61,9 @@ def assert_close(actual, desired):
 
 @pytest.fixture(scope="module", params=MODELS)
 def on_two(request, tiny_config, draw_examples, quick_compilation):
-    """A family's config, and its state and metrics after an epoch on two devices."""
+    """A family's config, state and metrics after an epoch on two devices."""
     config = tiny_config(request.param)
-    return config, *run_epoch(config, draw_examples(26), TWO)
+    return config, *train_epoch(config, draw_examples(26), TWO)
 
 
 def test_replicas_agree(on_two):
@@ -68,46 +72,48 @@ def test_replicas_agree(on_two):
     assert np.isfinite(metrics["loss"]).all()
 
 
-def test_one_device_ends_where_two_do(on_two, draw_examples):
+def test_one_device_trains_like_two(on_two, draw_examples):
     config, *desired = on_two
-    assert_close(list(run_epoch(config, draw_examples(26), ONE)), desired)
+    assert_close(list(train_epoch(config, draw_examples(26), ONE)), desired)
 
 
-@pytest.mark.parametrize("piece", [2, 64])
-def test_a_loop_ends_where_single_steps_do(monkeypatch, tiny_config, draw_examples, piece):
-    monkeypatch.setattr(parallel, "PIECE", piece)
+@pytest.mark.parametrize("steps_per_call", [2, 64])
+def test_a_loop_trains_like_single_steps(monkeypatch, tiny_config, draw_examples, steps_per_call):
+    monkeypatch.setattr(parallel, "STEPS_PER_CALL", steps_per_call)
     config, examples = tiny_config(), draw_examples(26)
-    single, looped = (run_epoch(config, examples, TWO, form=form) for form in (compile_steps, compile_loop))
+    single, looped = (train_epoch(config, examples, TWO, compile=form) for form in (compile_steps, compile_loop))
     assert_replicas_agree(looped[0])
     assert_close(looped, single)
 
 
-@pytest.mark.parametrize(("form", "steps"), [(compile_steps, 2), (compile_loop, 1)])
-def test_an_epoch_that_is_stopped_says_what_it_has_done(monkeypatch, tiny_config, draw_examples, form, steps):
-    """Single steps have one more running while they are told of."""
-    monkeypatch.setattr(parallel, "PIECE", 1)
+@pytest.mark.parametrize(("compile", "steps"), [(compile_steps, 2), (compile_loop, 1)])
+def test_a_stopped_epoch_returns_the_steps_that_were_run(monkeypatch, tiny_config, draw_examples, compile, steps):
+    """With single steps the next one runs while the callback is called."""
+    monkeypatch.setattr(parallel, "STEPS_PER_CALL", 1)
     config, examples = tiny_config(), draw_examples(26)
-    state, metrics = run_epoch(config, examples, ONE, form=form, until=1)
+    state, metrics = train_epoch(config, examples, ONE, compile=compile, until=1)
     assert state.step == steps
-    whole = run_epoch(config, examples, ONE, form=form)[1]
+    whole = train_epoch(config, examples, ONE, compile=compile)[1]
     jax.tree.map(lambda part, all: np.testing.assert_array_equal(part, all[:steps]), metrics, whole)
 
 
-@pytest.mark.parametrize("form", [partial(compile_epoch, steps=LONG), partial(compile_steps, long=True)])
-def test_a_long_training_ends_where_a_short_one_does_and_repeats(form, tiny_config, draw_examples):
+def test_an_optimized_program_trains_like_another_and_repeats(tiny_config, draw_examples):
     config, examples = tiny_config(), draw_examples(26)
-    short, long, again = (run_epoch(config, examples, TWO, form=way) for way in (compile_steps, form, form))
+    optimized = partial(compile_epoch, total_steps=MIN_STEPS_TO_OPTIMIZE)
+    short, long, again = (
+        train_epoch(config, examples, TWO, compile=form) for form in (compile_steps, optimized, optimized)
+    )
     assert_close(long, short)
     jax.tree.map(np.testing.assert_array_equal, long, again)
 
 
 @pytest.mark.parametrize(("size", "rows", "words"), [(6, 99, "multiple of 4"), (7, 99, "pairs"), (32, 31, "31 train")])
-def test_bad_batches_are_refused(size, rows, words):
+def test_a_bad_batch_size_is_rejected(size, rows, words):
     with pytest.raises(InputError, match=words):
         check_batch(size, rows, TWO)
 
 
-def test_a_bad_batch_is_refused_before_anything_starts(tmp_path, tiny_config, draw_examples):
+def test_a_bad_batch_size_is_rejected_before_anything_is_written(tmp_path, tiny_config, draw_examples):
     examples = draw_examples(10)
     with pytest.raises(InputError, match="batch_size"):
         fit(tmp_path / "run", tiny_config(batch_size=6), examples, Validation(examples.images, np.zeros(10)), TWO)
@@ -115,17 +121,17 @@ def test_a_bad_batch_is_refused_before_anything_starts(tmp_path, tiny_config, dr
 
 
 @pytest.mark.parametrize("count", [-1, 0, 3])
-def test_devices_that_are_not_there(count):
-    with pytest.raises(InputError, match=f"--devices: {count} asked for, 2 of kind cpu here. Fix: give 1 to 2"):
+def test_a_wrong_number_of_devices_is_rejected(count):
+    with pytest.raises(InputError, match=f"^devices: {count} requested, 2 of kind cpu available. Fix: give 1 to 2"):
         choose_devices(count)
 
 
-def test_devices_are_chosen_from_the_first():
+def test_the_first_devices_are_chosen():
     assert [list(choose_devices(count)) for count in (None, 1, 2)] == [TWO, ONE, TWO]
 
 
-def test_shares_keep_neighbours_together():
-    np.testing.assert_array_equal(share(np.arange(8).reshape(1, 8), TWO), [[[0, 1, 2, 3]], [[4, 5, 6, 7]]])
+def test_shards_keep_neighbours_together():
+    np.testing.assert_array_equal(shard_rows(np.arange(8).reshape(1, 8), TWO), [[[0, 1, 2, 3]], [[4, 5, 6, 7]]])
 
 
 @pytest.mark.parametrize("devices", [ONE, TWO])

@@ -5,7 +5,7 @@ import optax
 import pytest
 from flax import nnx
 
-from jaxnets.config import Augmentation, Training
+from jaxnets.config import NO_WARP, Training
 from jaxnets.devices import AXIS
 from jaxnets.models import MODELS
 from jaxnets.models.functional import apply, split
@@ -14,14 +14,11 @@ from jaxnets.training.optimizer import is_kernel, learning_rate, make_optimizer
 from jaxnets.training.step import init_state, make_train_step, moving_average
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-PLAIN = {
-    "augmentation": Augmentation(rotation_degrees=0, zoom=0, shear_degrees=0, shift_pixels=0, elastic_pixels=0),
-    "label_smoothing": 0.1,
-}
+PLAIN = {"augmentation": NO_WARP, "label_smoothing": 0.1}
 KEEP = optax.GradientTransformation(
     lambda params: params, lambda grads, state, params: (jax.tree.map(jnp.zeros_like, grads), grads)
 )
-"""An optimiser that moves nothing: its state is the gradient."""
+"""An optimizer that changes no parameter; its state is the gradient."""
 
 
 def start(config, optimizer):
@@ -29,21 +26,21 @@ def start(config, optimizer):
     graphdef, params, stats = init_arrays(config, axis_name=AXIS)
     train_step = make_train_step(graphdef, optimizer, config.recipe.training, precision=config.precision)
     mapped = jax.pmap(train_step, AXIS, in_axes=(None, 0, 0), out_axes=None, devices=jax.devices()[:1])
-    alone = lambda batch: jax.tree.map(lambda array: array[None], batch)
-    step = lambda state, batch: mapped(state, alone(batch), np.arange(len(batch.images))[None])
+    shard = lambda batch: jax.tree.map(lambda array: array[None], batch)
+    step = lambda state, batch: mapped(state, shard(batch), np.arange(len(batch.images))[None])
     return init_state(params, stats, optimizer, seed=config.seed), step
 
 
 @pytest.fixture(scope="module")
 def gradients(tiny_config, quick_compilation):
-    """gradients(batch) -> gradients, metrics of one step on images as they are."""
+    """gradients(batch) -> gradients and metrics of one step without augmentation."""
     state, step = start(tiny_config(**PLAIN), KEEP)
 
-    def take(batch):
+    def step_gradients(batch):
         after, metrics = step(state, batch)
         return after.opt_state, metrics
 
-    return take
+    return step_gradients
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +75,13 @@ def test_gradients_are_those_of_the_loss_written_out(gradients, tiny_config, dra
     np.testing.assert_allclose(metrics["gradient_norm"], optax.tree.norm(desired), rtol=1e-5)
 
 
-def test_an_example_without_weight_teaches_nothing(gradients, draw_examples):
+def test_an_example_of_weight_zero_has_no_gradient(gradients, draw_examples):
     batch = draw_examples(8)
     targets = batch.targets.copy()
     targets[0] = np.eye(10)[3]
     assert_close(gradients(batch._replace(targets=targets))[0], gradients(batch)[0], rtol=0)
-    weighty = batch._replace(weights=np.ones_like(batch.weights))
-    (_, one), (_, other) = gradients(weighty), gradients(weighty._replace(targets=targets))
+    weighted = batch._replace(weights=np.ones_like(batch.weights))
+    (_, one), (_, other) = gradients(weighted), gradients(weighted._replace(targets=targets))
     assert one["loss"] != other["loss"]
 
 
@@ -105,10 +102,10 @@ def test_float16_keeps_small_gradients(gradients, tiny_config, draw_examples):
 
 def test_steps_lower_the_loss(trajectory):
     _, losses = trajectory
-    assert np.mean(losses[-5:]) < losses[0]  # each step draws its own warps: single losses go up and down
+    assert np.mean(losses[-5:]) < losses[0]  # each step draws new warps, so single losses vary
 
 
-def test_a_statistic_that_overflows_is_seen_though_the_loss_is_finite(tiny_config, draw_examples):
+def test_an_overflowing_statistic_shows_in_the_metrics_while_the_loss_is_finite(tiny_config, draw_examples):
     state, step = start(tiny_config(**PLAIN), KEEP)
     leaves, structure = jax.tree.flatten(state.stats)
     stats = jax.tree.unflatten(structure, [*leaves[:-1], jnp.full_like(leaves[-1], jnp.inf)])
@@ -117,32 +114,32 @@ def test_a_statistic_that_overflows_is_seen_though_the_loss_is_finite(tiny_confi
     assert not np.isfinite(metrics["statistics_norm"])
 
 
-def test_averages_follow_parameters_and_statistics(trajectory):
+def test_the_ema_follows_parameters_and_statistics(trajectory):
     states, _ = trajectory
-    average = {"params": states[0].params, "stats": states[0].stats}
+    ema = {"params": states[0].params, "stats": states[0].stats}
     for t, state in enumerate(states[1:]):
         decay = min(0.15, (1 + t) / (10 + t))
         value = {"params": state.params, "stats": state.stats}
-        average = jax.tree.map(lambda old, new, decay=decay: decay * old + (1 - decay) * new, average, value)
-        assert_close(state.average, average, rtol=1e-4, atol=1e-6)
+        ema = jax.tree.map(lambda old, new, decay=decay: decay * old + (1 - decay) * new, ema, value)
+        assert_close(state.ema, ema, rtol=1e-4, atol=1e-6)
         assert state.step == t + 1
-    moved = jax.tree.map(lambda old, new: bool((old != new).any()), states[0].average, states[-1].average)
+    moved = jax.tree.map(lambda old, new: bool((old != new).any()), states[0].ema, states[-1].ema)
     assert all(jax.tree.leaves(moved))
 
 
-def test_the_average_reaches_its_decay():
+def test_the_ema_reaches_its_decay():
     np.testing.assert_allclose(moving_average(jnp.ones(2), jnp.zeros(2), jnp.int32(10**6), decay=0.99), 0.99, rtol=1e-6)
 
 
 @pytest.mark.parametrize("family", MODELS)
-def test_kernels_alone_decay(family, tiny_config):
+def test_only_kernels_decay(family, tiny_config):
     config = tiny_config(family)
     _, params, _ = split(nnx.eval_shape(lambda: build(config)))
     for path, decays in jax.tree.leaves_with_path(is_kernel(params)):
         assert decays == (path[-1].key == "kernel"), jax.tree_util.keystr(path)
 
 
-def test_decay_shrinks_by_the_rate():
+def test_decay_is_scaled_by_the_learning_rate():
     params = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}
     optimizer = make_optimizer(Training(learning_rate=0.1, weight_decay=0.5), 100)
     updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
@@ -152,15 +149,15 @@ def test_decay_shrinks_by_the_rate():
 @pytest.mark.parametrize("norm", [0.1, 1.0, 50.0])
 def test_gradients_are_clipped_by_their_common_norm(norm):
     params = {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(5)}
-    grads = jax.tree.map(lambda leaf: jnp.full_like(leaf, norm / 3), params)  # nine equal numbers
+    grads = jax.tree.map(lambda leaf: jnp.full_like(leaf, norm / 3), params)  # nine equal values
     optimizer = make_optimizer(Training(clip_norm=1.0), 10)
     _, state = optimizer.update(grads, optimizer.init(params), params)
-    first_moment = optax.tree.get(state, "mu")  # a tenth of what came through
+    first_moment = optax.tree.get(state, "mu")  # a tenth of the clipped gradients
     np.testing.assert_allclose(10 * optax.tree.norm(first_moment), min(norm, 1.0), rtol=1e-5)
 
 
 @pytest.mark.parametrize(("steps", "warmup"), [(100, 0.15), (100, 0.0), (7, 0.5), (2, 0.15)])
-def test_the_rate_rises_from_a_tenth_and_falls_to_zero(steps, warmup):
+def test_the_learning_rate_rises_from_a_tenth_and_falls_to_zero(steps, warmup):
     schedule = learning_rate(Training(learning_rate=0.1, warmup=warmup), steps)
     rates = np.array([schedule(step) for step in range(steps + 1)])
     peak = max(1, round(warmup * steps))

@@ -1,4 +1,5 @@
-// Strokes become a picture of PAPER x PAPER bytes, which the server answers; one question at a time, always the newest.
+// Renders strokes to an image of PAPER x PAPER bytes and requests its prediction: one request at a time, always for the
+// newest drawing.
 
 const PAPER = 168;
 const SCREEN_PEN = 0.07; // of the paper's side
@@ -46,7 +47,7 @@ function paint() {
   context.stroke();
 }
 
-function picture() {
+function render() {
   const canvas = new OffscreenCanvas(PAPER, PAPER);
   const context = canvas.getContext("2d", { willReadFrequently: true });
   const [xs, ys] = [0, 1].map((axis) => strokes.flat().map((point) => point[axis]));
@@ -60,11 +61,11 @@ function changed() {
   document.body.classList.toggle("drawn", strokes.length > 0);
   $("undo").disabled = $("clear").disabled = strokes.length === 0;
   paint();
-  if (strokes.length) ask();
+  if (strokes.length) update();
   else show(null);
 }
 
-function place(event) {
+function position(event) {
   const box = paper.getBoundingClientRect();
   const within = (value) => Math.min(1, Math.max(0, value));
   return [within((event.clientX - box.left) / box.width), within((event.clientY - box.top) / box.height)];
@@ -74,14 +75,14 @@ paper.addEventListener("pointerdown", (event) => {
   if (!event.isPrimary || event.button !== 0) return;
   paper.setPointerCapture(event.pointerId);
   cursor.shown = cursor.down = false;
-  pen = [place(event)];
+  pen = [position(event)];
   strokes.push(pen);
   changed();
 });
 
 paper.addEventListener("pointermove", (event) => {
   if (!pen || !event.isPrimary) return;
-  pen.push(...(event.getCoalescedEvents?.() ?? [event]).map(place));
+  pen.push(...(event.getCoalescedEvents?.() ?? [event]).map(position));
   changed();
 });
 
@@ -138,13 +139,13 @@ paper.addEventListener("keydown", (event) => {
 
 paper.addEventListener("blur", () => { cursor.shown = cursor.down = false; paint(); });
 
-// Asking ----------------------------------------------------------------------------------------------------------
+// Prediction ----------------------------------------------------------------------------------------------------------
 
 let busy = false;
 let newer = false;
 const times = { predict: [], all: [] };
 
-async function ask() {
+async function update() {
   newer = true;
   if (busy) return;
   busy = true;
@@ -152,54 +153,56 @@ async function ask() {
     newer = false;
     const begin = performance.now();
     try {
-      const answer = await question(picture());
+      const prediction = await predict(render());
       if (!strokes.length) break;
-      show(answer);
-      measure(answer.milliseconds, performance.now() - begin);
+      show(prediction);
+      measure(prediction.milliseconds, performance.now() - begin);
     } catch {
-      trouble("The program does not answer. Start it again: python -m experiments.draw");
+      showError("No response from the server. Start it again: python -m experiments.draw");
       break;
     }
   }
   busy = false;
 }
 
-async function question(body) {
+async function predict(body) {
   const headers = { "Content-Type": "application/octet-stream" };
   const response = await fetch("/predict", { method: "POST", headers, body });
   if (!response.ok) throw new Error(response.statusText);
   return response.json();
 }
 
-function measure(predict, all) {
+function measure(inside, total) {
   const median = (values, value) => {
     values.push(value);
     if (values.length > 50) values.shift();
     return [...values].sort((a, b) => a - b)[values.length >> 1].toFixed(0);
   };
-  const [inside, outside] = [median(times.predict, predict), median(times.all, all)];
-  $("latency").textContent = `${inside} ms to predict, ${outside} ms from pen to bars (medians of the last `
+  const [prediction, all] = [median(times.predict, inside), median(times.all, total)];
+  $("latency").textContent = `${prediction} ms per prediction, ${all} ms from pen to screen (medians of the last `
     + `${times.all.length}).`;
 }
 
-// Showing ---------------------------------------------------------------------------------------------------------
+// Display ---------------------------------------------------------------------------------------------------------
 
 const NOTHING = Array(10).fill(0);
-const best = (shares) => shares.indexOf(Math.max(...shares));
-const percent = (share) => `${(100 * share).toFixed(0)}\u202f%`;
-const few = (share) => share < 0.005;
+const best = (probabilities) => probabilities.indexOf(Math.max(...probabilities));
+const percent = (probability) => `${(100 * probability).toFixed(0)}\u202f%`;
+const isSmall = (probability) => probability < 0.005;
 
 function element(parent, name, properties = {}) {
   return parent.appendChild(Object.assign(document.createElement(name), properties));
 }
 
-function fill(cells, shares) {
-  const winner = shares === NOTHING ? -1 : best(shares);
+function fill(cells, probabilities) {
+  const winner = probabilities === NOTHING ? -1 : best(probabilities);
   cells.forEach((cell, digit) => {
-    cell.querySelector(".bar").style.setProperty("--share", shares[digit].toFixed(2));
+    cell.querySelector(".bar").style.setProperty("--probability", probabilities[digit].toFixed(2));
     cell.classList.toggle("best", digit === winner);
-    cell.querySelector(".percent").textContent = few(shares[digit]) && cell.role === "meter" ? "" : percent(shares[digit]);
-    if (cell.role === "meter") cell.ariaValueNow = (100 * shares[digit]).toFixed(0);
+    const isMeter = cell.role === "meter";
+    const text = isMeter && isSmall(probabilities[digit]) ? "" : percent(probabilities[digit]);
+    cell.querySelector(".percent").textContent = text;
+    if (isMeter) cell.ariaValueNow = (100 * probabilities[digit]).toFixed(0);
   });
 }
 
@@ -214,12 +217,12 @@ const bars = DIGITS.map((digit) => {
 const tiles = Array.from({ length: 9 }, (_, view) => {
   const figure = element($("views"), "figure");
   const canvas = element(figure, "canvas", { width: 28, height: 28, role: "img" });
-  return { canvas, name: view ? `view ${view}` : "the picture", caption: element(figure, "figcaption") };
+  return { canvas, name: view ? `view ${view}` : "not augmented", caption: element(figure, "figcaption") };
 });
 
 function row(name, accuracy) {
   const line = element($("members"), "tr", { className: name });
-  const head = element(line, "th", { scope: "row", textContent: name === "scratch" ? "NumPy alone" : name });
+  const head = element(line, "th", { scope: "row", textContent: name === "scratch" ? "NumPy MLP" : name });
   element(head, "small", { textContent: `${(100 * accuracy).toFixed(2)} %` });
   const cells = DIGITS.map(() => {
     const cell = element(line, "td");
@@ -227,32 +230,32 @@ function row(name, accuracy) {
     element(cell, "span", { className: "percent unseen" });
     return cell;
   });
-  return { cells, answer: element(line, "td") };
+  return { cells, predicted: element(line, "td") };
 }
 
-function showImage({ canvas, name, caption }, base64, shares) {
+function showImage({ canvas, name, caption }, base64, probabilities) {
   const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
   const image = new ImageData(28, 28);
   bytes.forEach((value, i) => image.data.set([255, 255, 255, value], 4 * i));
   canvas.getContext("2d").putImageData(image, 0, 0);
-  canvas.ariaLabel = `${name}, read as ${best(shares)}`;
-  caption.textContent = best(shares);
+  canvas.ariaLabel = `${name}, prediction ${best(probabilities)}`;
+  caption.textContent = best(probabilities);
 }
 
-function showVerdict(shares) {
-  const order = DIGITS.toSorted((a, b) => shares[b] - shares[a]);
-  $("digit").textContent = order[0];
-  $("sure").replaceChildren();
-  element($("sure"), "strong", { textContent: percent(shares[order[0]]) });
-  $("sure").append(" sure");
-  if (!few(shares[order[1]])) $("sure").append(`, or else a ${order[1]}: ${percent(shares[order[1]])}`);
-  announce(`A ${order[0]}, ${percent(shares[order[0]])} sure.`);
+function showPrediction(probabilities) {
+  const [first, second] = DIGITS.toSorted((a, b) => probabilities[b] - probabilities[a]);
+  $("digit").textContent = first;
+  const confidence = $("confidence");
+  confidence.replaceChildren("confidence ");
+  element(confidence, "strong", { textContent: percent(probabilities[first]) });
+  if (!isSmall(probabilities[second])) confidence.append(`, second: ${second} with ${percent(probabilities[second])}`);
+  announce(`Prediction ${first}, confidence ${percent(probabilities[first])}.`);
 }
 
 function showNothing() {
   $("digit").textContent = "?";
-  $("sure").textContent = "Nothing is drawn yet.";
-  announce("The paper is empty.");
+  $("confidence").textContent = "Draw a digit.";
+  announce("The drawing area is empty.");
   for (const { canvas, name, caption } of tiles) {
     canvas.getContext("2d").clearRect(0, 0, 28, 28);
     canvas.ariaLabel = `${name}, empty`;
@@ -260,33 +263,33 @@ function showNothing() {
   }
 }
 
-function show(answer) {
+function show(prediction) {
   $("trouble").hidden = true;
-  fill(bars, answer ? answer.ensemble : NOTHING);
-  const each = answer ? [...answer.members, answer.scratch] : rows.map(() => NOTHING);
-  rows.forEach(({ cells, answer: place }, i) => {
-    fill(cells, each[i]);
-    place.textContent = answer ? best(each[i]) : "";
+  fill(bars, prediction ? prediction.ensemble : NOTHING);
+  const models = prediction ? [...prediction.members, prediction.scratch] : rows.map(() => NOTHING);
+  rows.forEach(({ cells, predicted }, i) => {
+    fill(cells, models[i]);
+    predicted.textContent = prediction ? best(models[i]) : "";
   });
-  if (!answer) return showNothing();
-  showVerdict(answer.ensemble);
-  tiles.forEach((tile, view) => showImage(tile, answer.images[view], answer.views[view]));
+  if (!prediction) return showNothing();
+  showPrediction(prediction.ensemble);
+  tiles.forEach((tile, view) => showImage(tile, prediction.images[view], prediction.views[view]));
 }
 
-// A screen reader hears the answer when the pen rests, not at every bit of a stroke.
-let rest = 0;
+// Screen readers announce the prediction when the pen rests, not after every movement.
+let announcement = 0;
 function announce(text) {
-  clearTimeout(rest);
-  rest = setTimeout(() => { $("status").textContent = text; }, 500);
+  clearTimeout(announcement);
+  announcement = setTimeout(() => { $("status").textContent = text; }, 500);
 }
 
-function trouble(text) {
+function showError(text) {
   $("trouble").textContent = text;
   $("trouble").hidden = false;
 }
 
 DIGITS.forEach((digit) => element($("digits"), "th", { scope: "col", textContent: digit }));
-element(element($("digits"), "th", { scope: "col" }), "span", { className: "unseen", textContent: "answer" });
+element(element($("digits"), "th", { scope: "col" }), "span", { className: "unseen", textContent: "prediction" });
 const about = await (await fetch("/about")).json();
 const rows = Object.entries(about).map(([name, accuracy]) => row(name, accuracy));
 show(null);
