@@ -84,7 +84,7 @@ def test_the_exit_code_does_not_depend_on_stderr(monkeypatch):
 def test_a_variable_that_jax_rejects_is_named():
     environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "x"}
     command = [sys.executable, "-m", "experiments.tools.list_models"]
-    root = Path(exit_codes.__file__).parents[1]
+    root = Path(exit_codes.__file__).parents[2]
     done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     words = "invalid truth value 'x' for environment 'JAX_ENABLE_COMPILATION_CACHE'"
