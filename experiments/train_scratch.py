@@ -19,7 +19,7 @@ from jaxnets.store.fingerprint import fingerprint
 from jaxnets.store.lock import locked
 from jaxnets.store.manifest import checksum_of, committed_folder
 from scratch.recipes import RECIPES
-from scratch.train import Settings, State, accuracy, fit, predict
+from scratch.train import MLPConfig, State, accuracy, fit, predict
 from scratch.weights import save_params
 
 from .cli.console import live_line, percent, result, time_left
@@ -91,7 +91,7 @@ def to_floats(images: np.ndarray) -> np.ndarray:
     return images[..., 0].astype(np.float32) / 255
 
 
-def fit_settings(settings: Settings, digits: data.Digits) -> Settings:
+def fit_settings(settings: MLPConfig, digits: data.Digits) -> MLPConfig:
     """Return the recipe for images of this size and this number of classes."""
     _, height, width, _ = digits.x_train.shape
     widths = (height * width, *settings.widths[1:-1], digits.num_classes)
@@ -107,7 +107,7 @@ def count_weights(widths: tuple[int, ...]) -> int:
 
 
 def train_seed(
-    out: Path, rows: Rows, settings: Settings, seed: int, made_from: dict[str, Any], *, tensorboard: bool = False
+    out: Path, rows: Rows, settings: MLPConfig, seed: int, made_from: dict[str, Any], *, tensorboard: bool = False
 ) -> None:
     """Train a network, or finish its training. Its directory, `out`/seed-N, is complete and sealed, or absent.
 
@@ -151,7 +151,7 @@ def train_seed(
     remove(unfinished)
 
 
-def blas_threads(settings: Settings) -> int | None:
+def blas_threads(settings: MLPConfig) -> int | None:
     """Return the number of BLAS threads; None leaves the choice to BLAS.
 
     It is 1 if another thread deforms the next batch meanwhile, or if the matrix products are small.
@@ -159,7 +159,7 @@ def blas_threads(settings: Settings) -> int | None:
     return 1 if settings.deformation or count_weights(settings.widths) < MIN_WEIGHTS_FOR_THREADS else None
 
 
-def evaluate(state: State, loss: float, rows: Rows, settings: Settings) -> Row:
+def evaluate(state: State, loss: float, rows: Rows, settings: MLPConfig) -> Row:
     """Return a network's accuracies on the images to evaluate on, and on as many training images, undeformed."""
 
     def accuracy_of(images: np.ndarray, labels: np.ndarray) -> float:
@@ -174,7 +174,7 @@ def evaluate(state: State, loss: float, rows: Rows, settings: Settings) -> Row:
     }
 
 
-def describe(name: str, settings: Settings, rows: Rows, epoch: int, history: list[Row], seconds: float) -> str:
+def describe(name: str, settings: MLPConfig, rows: Rows, epoch: int, history: list[Row], seconds: float) -> str:
     """Return the progress of a training as a line."""
     parts = [f"{name:<8} epoch {epoch:3}/{settings.epochs}"]
     if history:
@@ -183,7 +183,7 @@ def describe(name: str, settings: Settings, rows: Rows, epoch: int, history: lis
     return "  ".join([*parts, f"{speed:,.0f} images/s", time_left(seconds / epoch * (settings.epochs - epoch))])
 
 
-def summarise(out: Path, recipe: str, settings: Settings, rows: Rows, seeds: int) -> dict[str, Any]:
+def summarise(out: Path, recipe: str, settings: MLPConfig, rows: Rows, seeds: int) -> dict[str, Any]:
     """Return the report: accuracies at the last epoch, their mean and their standard deviation (n - 1)."""
     last = [read_history(out / f"seed-{seed}" / "metrics.csv")[-1] for seed in range(seeds)]
     accuracies = [row[f"{rows.scored}_accuracy"] for row in last]
@@ -207,7 +207,7 @@ def default_name(options: ScratchOptions, digits: data.Digits) -> str:
     return "-".join([*parts, *(["valid"] if options.validate else [])])
 
 
-def train_seeds(options: ScratchOptions, out: Path, rows: Rows, settings: Settings, made_from: dict[str, Any]) -> int:
+def train_seeds(options: ScratchOptions, out: Path, rows: Rows, settings: MLPConfig, made_from: dict[str, Any]) -> int:
     """Train what is missing, and return the number of networks: an earlier start may have trained more."""
     compare = compare_once(out, fingerprint(), identical=options.require_identical)
     seeds = options.seeds
@@ -220,7 +220,7 @@ def train_seeds(options: ScratchOptions, out: Path, rows: Rows, settings: Settin
     return seeds
 
 
-def write_results(out: Path, summary: dict[str, Any], rows: Rows, settings: Settings, data_name: str) -> None:
+def write_results(out: Path, summary: dict[str, Any], rows: Rows, settings: MLPConfig, data_name: str) -> None:
     """Write the plots, report.html, and then report.json."""
     trained = read_trained(out, rows.x_train.shape[1:], summary["seeds"])
     kind = "validation" if rows.scored == "valid" else "test"

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.config import Warping
+from jaxnets.config import WarpConfig
 
 NODES = 9
 """Nodes of the elastic grid along each axis, with a random displacement each. They lie SMOOTHNESS apart, the outer ones
@@ -50,7 +50,7 @@ def affine(
     return scale[:, None] * (rotation @ shear)
 
 
-def random_warp(key: jax.Array, warping: Warping, side: int) -> Warp:
+def random_warp(key: jax.Array, warping: WarpConfig, side: int) -> Warp:
     """Return a random warp for an image of `side` pixels. The image's larger side counts if it is not square."""
     warping = warping.scaled_to(side)
     key_affine, key_elastic = jax.random.split(key)
@@ -92,7 +92,7 @@ def warp_image(image: jax.Array, warp: Warp) -> jax.Array:
     return jnp.stack([read(image[..., c], source, order=1) for c in range(channels)], axis=-1)
 
 
-def augment(keys: jax.Array, images: jax.Array, warping: Warping) -> jax.Array:
+def augment(keys: jax.Array, images: jax.Array, warping: WarpConfig) -> jax.Array:
     """Warp each image at random. keys (B,), images (B, H, W, C) float -> (B, H, W, C)."""
     if not warping.has_warp():
         return images
@@ -120,7 +120,7 @@ def mixup(keys: jax.Array, images: jax.Array, targets: jax.Array, *, alpha: floa
     return blend(images), blend(targets)
 
 
-def tta_views(count: int, warping: Warping, side: int) -> list[Warp]:
+def tta_views(count: int, warping: WarpConfig, side: int) -> list[Warp]:
     """Return `count` views for test-time augmentation: the identity, then random warps, the same ones at every call."""
     keys = jax.random.split(jax.random.key(0), max(count - 1, 1))
     return [identity(), *(random_warp(key, warping, side) for key in keys)][:count]

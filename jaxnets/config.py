@@ -24,7 +24,7 @@ def check_number(name: str, value: object, wanted: str, allowed: Callable[[Any],
 
 
 @dataclass(frozen=True, kw_only=True)
-class Warping:
+class WarpConfig:
     """How strongly images are warped at random: every field is a warp, and 0 turns it off.
 
     Each value but `elastic_pixels` is the half-width of a uniform distribution around no change. Pixels are those of a
@@ -48,7 +48,7 @@ class Warping:
 
     def has_warp(self) -> bool:
         """Return True if any warp is turned on."""
-        return any(getattr(self, warp.name) for warp in fields(Warping))
+        return any(getattr(self, warp.name) for warp in fields(WarpConfig))
 
     def scaled_to(self, side: int) -> Self:
         """Return the same relative strengths for an image of `side` pixels."""
@@ -57,19 +57,19 @@ class Warping:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Augmentation(Warping):
+class AugmentConfig(WarpConfig):
     """Augmentation of the training images: random warps, then MixUp."""
 
     mixup_alpha: float = 0.0
     """Blending weights come from Beta(alpha, alpha); 0 turns MixUp off."""
 
 
-NO_WARP = Augmentation(rotation_degrees=0, zoom=0, shear_degrees=0, shift_pixels=0, elastic_pixels=0)
+NO_WARP = AugmentConfig(rotation_degrees=0, zoom=0, shear_degrees=0, shift_pixels=0, elastic_pixels=0)
 """No augmentation at all."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class TrainConfig:
     """How one model is trained: AdamW with gradient clipping, a warm-up and a cosine schedule."""
 
     epochs: int = 10
@@ -87,7 +87,7 @@ class Training:
     """Fraction of each target that is spread evenly over all classes."""
     ema_decay: float = 0.998
     """Decay per step of the exponential moving average of parameters and statistics, which is what is evaluated."""
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    augmentation: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
         check_number("epochs", self.epochs, "an integer from 1 to a million", lambda x: 1 <= x <= MAX_SIZE, int)
@@ -101,13 +101,13 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class ModelRecipe:
     """How to make one model: its family, a key of `jaxnets.models.MODELS`, its sizes and its training."""
 
     family: str
     sizes: Mapping[str, int] = field(default_factory=dict)
     """Keyword arguments of the family's class, such as width and depth; missing ones keep the class's defaults."""
-    training: Training = field(default_factory=Training)
+    training: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
         for name, size in self.sizes.items():
@@ -116,7 +116,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selection:
+class PseudoLabelConfig:
     """Which test images get a pseudo-label, and how much a student learns from it."""
 
     threshold: float = 0.99
@@ -140,7 +140,7 @@ class Preset:
     """A whole pipeline: which models are trained, and how their predictions are combined."""
 
     name: str
-    recipes: tuple[Recipe, ...]
+    recipes: tuple[ModelRecipe, ...]
     students: tuple[str, ...]
     """Families that are also trained once on the pseudo-labels of the ensemble."""
     seeds: int = 1
@@ -149,10 +149,10 @@ class Preset:
     """Fraction of the labelled images of each class that is held out for validation; 0 trains on all of them."""
     views: int = 1
     """Views per image in test-time augmentation; 1 is the image alone."""
-    selection: Selection = field(default_factory=Selection)
+    selection: PseudoLabelConfig = field(default_factory=PseudoLabelConfig)
     """Which test images the students learn from."""
 
-    def recipe(self, family: str, *, option: str = "family") -> Recipe:
+    def recipe(self, family: str, *, option: str = "family") -> ModelRecipe:
         """Return the recipe of `family`. Raises InputError, with `option` as its place, if the preset has none."""
         for recipe in self.recipes:
             if recipe.family == family:
@@ -166,7 +166,7 @@ def to_json(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(config)))
 
 
-def recipe_from_json(value: Mapping[str, Any]) -> Recipe:
+def recipe_from_json(value: Mapping[str, Any]) -> ModelRecipe:
     """Return the Recipe that `to_json` made `value` of.
 
     Raises:
@@ -174,5 +174,5 @@ def recipe_from_json(value: Mapping[str, Any]) -> Recipe:
         KeyError, TypeError: a field is missing, unknown or of a wrong type.
     """
     training = dict(value["training"])
-    training["augmentation"] = Augmentation(**training["augmentation"])
-    return Recipe(**{**value, "sizes": dict(value["sizes"]), "training": Training(**training)})
+    training["augmentation"] = AugmentConfig(**training["augmentation"])
+    return ModelRecipe(**{**value, "sizes": dict(value["sizes"]), "training": TrainConfig(**training)})

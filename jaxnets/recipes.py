@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from jaxnets.config import NO_WARP, Augmentation, Preset, Recipe, Selection, Training
+from jaxnets.config import NO_WARP, AugmentConfig, ModelRecipe, Preset, PseudoLabelConfig, TrainConfig
 from jaxnets.errors import InputError
 
-STRONG = Augmentation(rotation_degrees=12, zoom=0.12, shear_degrees=6, shift_pixels=2.25, elastic_pixels=0.75)
+STRONG = AugmentConfig(rotation_degrees=12, zoom=0.12, shear_degrees=6, shift_pixels=2.25, elastic_pixels=0.75)
 """Warps for trainings of ten epochs and more."""
 
-WRITERS = Augmentation(
+WRITERS = AugmentConfig(
     rotation_degrees=10, zoom=0.06, stretch=0.25, shear_degrees=12, shift_pixels=1.5, elastic_pixels=0.75
 )
 """Warps as writers differ: within a class of Kaggle's training images the slant has a standard deviation of 13.7
@@ -48,15 +48,15 @@ FAMILIES = tuple(SMOKE_SIZES)
 """The keys of `jaxnets.models.MODELS`, for modules that do not import JAX."""
 
 
-def make_recipes(sizes: Mapping[str, Mapping[str, int]], training: Training) -> tuple[Recipe, ...]:
+def make_recipes(sizes: Mapping[str, Mapping[str, int]], training: TrainConfig) -> tuple[ModelRecipe, ...]:
     """Return one recipe per family in `sizes`, all with the same training."""
-    return tuple(Recipe(family=family, sizes=sizes[family], training=training) for family in sizes)
+    return tuple(ModelRecipe(family=family, sizes=sizes[family], training=training) for family in sizes)
 
 
 def smoke() -> Preset:
     """Tiny models on tiny images, to see that all parts work: `--preset smoke --data digits`."""
-    training = Training(
-        epochs=4, batch_size=32, learning_rate=5e-3, ema_decay=0.95, augmentation=Augmentation(mixup_alpha=0.1)
+    training = TrainConfig(
+        epochs=4, batch_size=32, learning_rate=5e-3, ema_decay=0.95, augmentation=AugmentConfig(mixup_alpha=0.1)
     )
     return Preset(
         name="smoke",
@@ -64,7 +64,7 @@ def smoke() -> Preset:
         students=("deep_cnn",),
         valid_fraction=0.1,
         views=3,
-        selection=Selection(threshold=0.9, per_class=20),
+        selection=PseudoLabelConfig(threshold=0.9, per_class=20),
     )
 
 
@@ -75,13 +75,15 @@ def quick() -> Preset:
     The first layer halves the image, which saves three quarters of the work. On two cores a batch of 128 took the
     ResNet's gradients 40 ms and one of 64 took 14 ms.
     """
-    training = Training(
+    training = TrainConfig(
         epochs=4,
         batch_size=64,
         learning_rate=6e-3,
         label_smoothing=0.03,
         ema_decay=0.995,
-        augmentation=Augmentation(rotation_degrees=8, zoom=0.08, shear_degrees=4, shift_pixels=1.5, elastic_pixels=0.5),
+        augmentation=AugmentConfig(
+            rotation_degrees=8, zoom=0.08, shear_degrees=4, shift_pixels=1.5, elastic_pixels=0.5
+        ),
     )
     return Preset(name="quick", recipes=make_recipes(QUICK_SIZES, training), students=())
 
@@ -104,7 +106,7 @@ def competition() -> Preset:
     resolution, and at least five convolutions follow each other. No images are held out, and no views are averaged.
     Its accuracy and its time are not measured yet.
     """
-    training = Training(
+    training = TrainConfig(
         epochs=20, batch_size=64, learning_rate=3e-3, label_smoothing=0.03, ema_decay=0.998, augmentation=WRITERS
     )
     recipes = make_recipes(COMPETITION_SIZES, training)
@@ -126,21 +128,21 @@ def preset(name: str) -> Preset:
     return PRESETS[name]()
 
 
-def speedrun(target: float) -> Recipe:
+def speedrun(target: float) -> ModelRecipe:
     """Return the speedrun's recipe for a mean test accuracy of 99.0, 99.5 or 99.7 %.
 
     Tuned on the last 5,000 training images of MNIST, on two CPU cores, with jax 0.12. The recipe for 99.7 % is meant
     for GPUs and not yet measured. Raises InputError for other targets.
     """
-    mild = Augmentation(rotation_degrees=5, zoom=0.05, shear_degrees=2, shift_pixels=1, elastic_pixels=0)
+    mild = AugmentConfig(rotation_degrees=5, zoom=0.05, shear_degrees=2, shift_pixels=1, elastic_pixels=0)
     common = {"label_smoothing": 0.03, "weight_decay": 0.02, "warmup": 0.2}
-    fast = Training(epochs=1, batch_size=32, learning_rate=5e-3, ema_decay=0.985, augmentation=NO_WARP, **common)
-    medium = Training(epochs=4, batch_size=64, learning_rate=4e-3, ema_decay=0.995, augmentation=mild, **common)
-    long = Training(epochs=30, batch_size=256, learning_rate=4e-3, label_smoothing=0.05, ema_decay=0.998)
+    fast = TrainConfig(epochs=1, batch_size=32, learning_rate=5e-3, ema_decay=0.985, augmentation=NO_WARP, **common)
+    medium = TrainConfig(epochs=4, batch_size=64, learning_rate=4e-3, ema_decay=0.995, augmentation=mild, **common)
+    long = TrainConfig(epochs=30, batch_size=256, learning_rate=4e-3, label_smoothing=0.05, ema_decay=0.998)
     recipes = {
-        99.0: Recipe(family="wide_cnn", sizes={"width": 12, "depth": 3, "stem_stride": 2}, training=fast),
-        99.5: Recipe(family="wide_cnn", sizes={"width": 24, "depth": 3, "stem_stride": 2}, training=medium),
-        99.7: Recipe(family="deep_cnn", training=long),
+        99.0: ModelRecipe(family="wide_cnn", sizes={"width": 12, "depth": 3, "stem_stride": 2}, training=fast),
+        99.5: ModelRecipe(family="wide_cnn", sizes={"width": 24, "depth": 3, "stem_stride": 2}, training=medium),
+        99.7: ModelRecipe(family="deep_cnn", training=long),
     }
     if target not in recipes:
         raise InputError("target", f"{target} has no recipe", f"choose one of {', '.join(map(str, recipes))}")

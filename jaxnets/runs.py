@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 from flax import nnx
 
-from jaxnets.config import MAX_SIZE, Recipe, check_number, recipe_from_json, to_json
+from jaxnets.config import MAX_SIZE, ModelRecipe, check_number, recipe_from_json, to_json
 from jaxnets.data import Digits
 from jaxnets.errors import InputError, short_message
 from jaxnets.models import create_model
@@ -27,7 +27,7 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 class RunConfig:
     """A model's recipe, seed and training data: all that is needed to train it again."""
 
-    recipe: Recipe
+    recipe: ModelRecipe
     seed: int
     precision: str
     """dtype of the computation: float32, bfloat16 or float16."""
@@ -54,7 +54,7 @@ class RunConfig:
 
     @staticmethod
     def of(
-        recipe: Recipe,
+        recipe: ModelRecipe,
         digits: Digits,
         *,
         seed: int,

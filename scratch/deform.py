@@ -17,7 +17,7 @@ times the image's side; the outer ones lie beyond the border. Simard et al. (200
 
 
 @dataclass(frozen=True, kw_only=True)
-class Strength:
+class DeformConfig:
     """How strongly images are deformed; 0 turns a deformation off.
 
     Each value but `elastic_pixels` is the half-width of a uniform distribution around no change.
@@ -29,7 +29,7 @@ class Strength:
     shift_pixels: float = 0.0
     elastic_pixels: float = 0.0  # RMS displacement of the elastic field on each axis
 
-    def scaled_to(self, side: int) -> "Strength":
+    def scaled_to(self, side: int) -> "DeformConfig":
         """Return the same relative deformation for images of `side` pixels instead of 28."""
         shift, elastic = self.shift_pixels * side / 28, self.elastic_pixels * side / 28
         return replace(self, shift_pixels=shift, elastic_pixels=elastic)
@@ -43,7 +43,7 @@ class Warp(NamedTuple):
     nodes: np.ndarray  # (B, 2, NODES, NODES) displacements in pixels, of rows and of columns
 
 
-def random_warp(rng: np.random.Generator, count: int, strength: Strength) -> Warp:
+def random_warp(rng: np.random.Generator, count: int, strength: DeformConfig) -> Warp:
     """Return random warps for `count` images, float32."""
     degrees, zoom, shear, down, right = rng.uniform(-1, 1, (5, count)).astype(np.float32)
     matrix = affine(
@@ -122,6 +122,6 @@ def warp_images(images: np.ndarray, warp: Warp) -> np.ndarray:
     return read_bilinear(images, source_of(warp, *images.shape[1:]))
 
 
-def deform(rng: np.random.Generator, images: np.ndarray, strength: Strength) -> np.ndarray:
+def deform(rng: np.random.Generator, images: np.ndarray, strength: DeformConfig) -> np.ndarray:
     """Deform each image at random: images (B, H, W) float32 or float64, background 0 -> (B, H, W)."""
     return warp_images(images, random_warp(rng, len(images), strength))

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
-from scratch.deform import Strength, deform
+from scratch.deform import DeformConfig, deform
 from scratch.losses import log_softmax, smooth_labels
 from scratch.mlp import Params, forward, init_params, loss_and_grads
 from scratch.optim import cosine_rate, sgd_update, zeros_like
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class MLPConfig:
     """Configuration of a training: all that it depends on besides the data and the seed."""
 
     widths: tuple[int, ...] = (784, 64, 10)
@@ -31,7 +31,7 @@ class Settings:
     nesterov: bool = True
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
-    deformation: Strength | None = None
+    deformation: DeformConfig | None = None
 
 
 class State(NamedTuple):
@@ -42,14 +42,14 @@ class State(NamedTuple):
     velocity: Params
 
 
-def init_state(settings: Settings, *, seed: int) -> State:
+def init_state(settings: MLPConfig, *, seed: int) -> State:
     """Return the state before the first epoch."""
     params = init_params(np.random.default_rng([seed, 0]), settings.widths, std=settings.init_std)
     return State(0, params, zeros_like(params))
 
 
 def fit(
-    images: np.ndarray, labels: np.ndarray, settings: Settings, *, seed: int, state: State | None = None
+    images: np.ndarray, labels: np.ndarray, settings: MLPConfig, *, seed: int, state: State | None = None
 ) -> Iterator[tuple[State, float]]:
     """Train and yield (state, mean training loss) after each epoch, from `state` on if it is given.
 
@@ -68,7 +68,7 @@ def fit(
 
 
 def minibatches(
-    rng: np.random.Generator, images: np.ndarray, targets: np.ndarray, settings: Settings
+    rng: np.random.Generator, images: np.ndarray, targets: np.ndarray, settings: MLPConfig
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield batches x (B, I), targets (B, K) of all rows in random order; the last batch may be smaller."""
     order = rng.permutation(len(images))
@@ -94,7 +94,7 @@ def prefetch(items: Iterator[T]) -> Iterator[T]:
 
 
 def train_epoch(
-    state: State, batches: Iterable[tuple[np.ndarray, np.ndarray]], settings: Settings, rates: list[float]
+    state: State, batches: Iterable[tuple[np.ndarray, np.ndarray]], settings: MLPConfig, rates: list[float]
 ) -> float:
     """Update the arrays of `state` in place, one step per batch, and return the mean loss of the steps."""
     total = 0.0
@@ -113,7 +113,7 @@ def train_epoch(
     return total / len(rates)
 
 
-def learning_rates(settings: Settings, epoch: int, steps: int) -> list[float]:
+def learning_rates(settings: MLPConfig, epoch: int, steps: int) -> list[float]:
     """Return the learning rate of each of the `steps` of an epoch."""
     if settings.schedule == "constant":
         return [settings.learning_rate] * steps
@@ -121,7 +121,7 @@ def learning_rates(settings: Settings, epoch: int, steps: int) -> list[float]:
     return [cosine_rate(step, peak=settings.learning_rate, steps=total) for step in range(first, first + steps)]
 
 
-def predict(params: Params, images: np.ndarray, settings: Settings) -> np.ndarray:
+def predict(params: Params, images: np.ndarray, settings: MLPConfig) -> np.ndarray:
     """Return the log-probabilities (N, K) of images (N, H, W) or (N, I) float32."""
     starts = range(0, len(images), 1000)
     logits = [forward(params, flatten(images[i : i + 1000]), activation=settings.activation)[0] for i in starts]

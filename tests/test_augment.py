@@ -10,10 +10,10 @@ from scipy import ndimage
 from scipy.linalg import block_diag
 
 from jaxnets.augment import NODES, SMOOTHNESS, affine, augment, identity, mixup, random_warp, tta_views, warp_image
-from jaxnets.config import NO_WARP, Augmentation
+from jaxnets.config import NO_WARP, AugmentConfig
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
-STRONG = Augmentation(rotation_degrees=25, zoom=0.3, shear_degrees=15, shift_pixels=4, elastic_pixels=1.5)
+STRONG = AugmentConfig(rotation_degrees=25, zoom=0.3, shear_degrees=15, shift_pixels=4, elastic_pixels=1.5)
 NO_CHANGE = {"degrees": 0.0, "zoom": 1.0, "stretch": 0.0, "shear_degrees": 0.0}
 augmented, warped = jax.jit(augment, static_argnums=2), jax.jit(warp_image)
 

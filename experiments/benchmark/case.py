@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnets.config import Training
+from jaxnets.config import TrainConfig
 
 WORKS = ("step", "loop", "infer", "tta")
 """Training steps alone; with augmentation and shuffling; answers; answers through fixed views."""
@@ -18,7 +18,7 @@ class Case(NamedTuple):
 
     family: str
     sizes: Mapping[str, int]
-    training: Training
+    training: TrainConfig
     precision: str
     images: np.ndarray
     labels: np.ndarray

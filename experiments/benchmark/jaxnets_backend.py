@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.augment import tta_views
-from jaxnets.config import NO_WARP, Augmentation, Recipe
+from jaxnets.config import NO_WARP, AugmentConfig, ModelRecipe
 from jaxnets.devices import AXIS, choose_devices, default_precision, replicate, shard_rows
 from jaxnets.inference.predict import make_predict
 from jaxnets.models.functional import apply, count
@@ -26,7 +26,7 @@ from .case import Case, Side, Weights
 def build(case: Case) -> tuple[Side, Weights]:
     devices = choose_devices(case.devices)
     config = RunConfig(
-        recipe=Recipe(family=case.family, sizes=case.sizes, training=case.training),
+        recipe=ModelRecipe(family=case.family, sizes=case.sizes, training=case.training),
         seed=0,
         precision=case.precision,
         image_shape=case.images.shape[1:],
@@ -38,7 +38,7 @@ def build(case: Case) -> tuple[Side, Weights]:
     params, stats = jax.device_get((params, stats))
     examples = replicate(one_hot_examples(case.images, case.labels, 10), devices)
 
-    def trainer(augmentation: Augmentation) -> tuple[Callable[[], None], dict[str, float]]:
+    def trainer(augmentation: AugmentConfig) -> tuple[Callable[[], None], dict[str, float]]:
         """-> the steps, and what one costs."""
         recipe = replace(config.recipe, training=replace(case.training, augmentation=augmentation))
         loop = TrainLoop(config=replace(config, recipe=recipe), num_rows=len(case.images))

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from jaxnets.config import Augmentation
+from jaxnets.config import AugmentConfig
 
 from .case import Case, Side, Weights
 from .keras_models import build as build_model
@@ -47,7 +47,7 @@ def build(case: Case, weights: Weights) -> Side:
     return Side(works, lambda: None, {"parameters": sum(int(np.prod(w.shape)) for w in model.trainable_weights)})
 
 
-def bend(image: np.ndarray, strength: Augmentation, rng: np.random.Generator) -> np.ndarray:
+def bend(image: np.ndarray, strength: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
     """image (H, W, 1), H = W: rotation, zoom, shear, shift and Simard's elastic field, on one bilinear read."""
     angle, slant = np.deg2rad([strength.rotation_degrees, strength.shear_degrees]) * rng.uniform(-1, 1, 2)
     zoom = np.exp(rng.uniform(-1, 1) * np.log1p(strength.zoom))

@@ -13,24 +13,24 @@ from threadpoolctl import threadpool_limits
 
 from jaxnets import data
 from scratch.recipes import classic
-from scratch.train import Settings, fit, predict
+from scratch.train import MLPConfig, fit, predict
 
 from ..cli.console import percent, say
 
 Answer = Callable[[np.ndarray], np.ndarray]
 """A trained network: x (N, I) -> classes (N,)."""
 
-Trainer = Callable[[np.ndarray, np.ndarray, Settings, int | None], Answer]
+Trainer = Callable[[np.ndarray, np.ndarray, MLPConfig, int | None], Answer]
 """x (N, I) float32, y (N,), settings, threads -> a trained network."""
 
 
-def by_scratch(x: np.ndarray, y: np.ndarray, settings: Settings, threads: int | None) -> Answer:
+def by_scratch(x: np.ndarray, y: np.ndarray, settings: MLPConfig, threads: int | None) -> Answer:
     with threadpool_limits(threads or 1):
         *_, (state, _) = fit(x, y, settings, seed=0)
     return lambda x: predict(state.params, x, settings).argmax(axis=1)
 
 
-def by_torch(x: np.ndarray, y: np.ndarray, settings: Settings, threads: int | None) -> Answer:
+def by_torch(x: np.ndarray, y: np.ndarray, settings: MLPConfig, threads: int | None) -> Answer:
     """Tensors in memory, rows taken by index: a DataLoader would be slower."""
     import torch
 
@@ -54,7 +54,7 @@ def by_torch(x: np.ndarray, y: np.ndarray, settings: Settings, threads: int | No
     return lambda x: model(torch.from_numpy(x)).argmax(dim=1).numpy()
 
 
-def by_sklearn(x: np.ndarray, y: np.ndarray, settings: Settings, threads: int | None) -> Answer:
+def by_sklearn(x: np.ndarray, y: np.ndarray, settings: MLPConfig, threads: int | None) -> Answer:
     """With its own first weights: it lets nobody choose them."""
     from sklearn.neural_network import MLPClassifier
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxnets import data, recipes
-from jaxnets.config import Recipe
+from jaxnets.config import ModelRecipe
 from jaxnets.devices import choose_devices, default_precision, replicate
 from jaxnets.runs import RunConfig
 from jaxnets.training.loop import TrainLoop
@@ -54,12 +54,12 @@ def sweep(families: tuple[str, ...], digits: data.Digits, *, precision: str, rou
         }
 
 
-def recipe_of(size: Size) -> Recipe:
+def recipe_of(size: Size) -> ModelRecipe:
     training = replace(
         recipes.quick().recipe(size.family).training, batch_size=size.batch_size, epochs=MIN_STEPS_TO_OPTIMIZE
     )
     sizes = {"width": size.width, "depth": size.depth, "stem_stride": size.stem_stride}
-    return Recipe(family=size.family, sizes=sizes, training=training)
+    return ModelRecipe(family=size.family, sizes=sizes, training=training)
 
 
 def time_step(config: RunConfig, digits: data.Digits, devices: Any, rounds: int) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from jaxnets.config import Augmentation
+from jaxnets.config import AugmentConfig
 
 from .case import Case, Side, Weights
 from .torch_models import MODELS, load
@@ -38,7 +38,7 @@ def build(case: Case, weights: Weights, *, compiled: bool) -> Side:
     average = [parameter.detach().clone() for parameter in parameters]
     autocast = torch.autocast(device.type, getattr(torch, case.precision), enabled=case.precision != "float32")
 
-    def train(augmentation: Augmentation | None) -> None:
+    def train(augmentation: AugmentConfig | None) -> None:
         model.train()
         order = torch.randperm(len(images), device=device)[: case.steps * training.batch_size]
         for rows in order.split(training.batch_size):
@@ -73,7 +73,7 @@ def build(case: Case, weights: Weights, *, compiled: bool) -> Side:
     return Side(works, lambda: device_bytes(device), {"parameters": sum(p.numel() for p in parameters)})
 
 
-def draw_matrices(count: int, strength: Augmentation, device: torch.device) -> torch.Tensor:
+def draw_matrices(count: int, strength: AugmentConfig, device: torch.device) -> torch.Tensor:
     """-> (count, 2, 3) affine maps for functional.affine_grid: rotation, zoom, shear and shift."""
     draw = lambda half: half * (2 * torch.rand(count, device=device) - 1)
     angle, slant = draw(math.radians(strength.rotation_degrees)), draw(math.radians(strength.shear_degrees)).tan()
@@ -83,7 +83,7 @@ def draw_matrices(count: int, strength: Augmentation, device: torch.device) -> t
     return torch.stack([torch.stack([cos, slant - sin, across], 1), torch.stack([sin, cos, down], 1)], 1)
 
 
-def augment(images: torch.Tensor, strength: Augmentation) -> torch.Tensor:
+def augment(images: torch.Tensor, strength: AugmentConfig) -> torch.Tensor:
     """images (B, 1, 28, 28) float: an affine map and an elastic field each, read once, bilinearly."""
     grid = functional.affine_grid(
         draw_matrices(len(images), strength, images.device), list(images.shape), align_corners=False

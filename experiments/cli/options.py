@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from jaxnets.config import Training
+from jaxnets.config import TrainConfig
 from jaxnets.errors import InputError
 from jaxnets.recipes import FAMILIES, PRESETS
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     PresetName = str
     Family = str
 else:
-    TrainingChanges = optional_fields(Training)
+    TrainingChanges = optional_fields(TrainConfig)
     PresetName = Literal["auto", *PRESETS]
     Family = Literal[*FAMILIES]
 

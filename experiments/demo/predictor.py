@@ -19,7 +19,7 @@ from jaxnets.recipes import FAMILIES, STRONG
 from jaxnets.store.atomic import read_json
 from jaxnets.store.manifest import check_manifest
 from jaxnets.store.weights import PRETRAINED
-from scratch.train import Settings
+from scratch.train import MLPConfig
 from scratch.train import predict as predict_scratch
 from scratch.weights import load_params
 
@@ -38,7 +38,7 @@ class Prediction(NamedTuple):
 class Predictor:
     """Callable: ink (H, W) uint8 of any size -> Prediction. Raises ValueError if there is no ink."""
 
-    def __init__(self, models: Mapping[str, nnx.Module], scratch: tuple[list, Settings]):
+    def __init__(self, models: Mapping[str, nnx.Module], scratch: tuple[list, MLPConfig]):
         self.names = list(models)
         self.scratch = scratch
         graphdefs, *arrays = zip(*map(split, models.values()), strict=True)
@@ -78,11 +78,11 @@ class Predictor:
         return sorted(times)
 
 
-def load_scratch(folder: Path) -> tuple[list, Settings]:
+def load_scratch(folder: Path) -> tuple[list, MLPConfig]:
     """Return parameters and settings of the published NumPy model; raise InputError if its files were changed."""
     check_manifest(folder)
     settings = read_json(folder / "settings.json")
-    return load_params(folder / "weights.npz"), Settings(**settings | {"widths": tuple(settings["widths"])})
+    return load_params(folder / "weights.npz"), MLPConfig(**settings | {"widths": tuple(settings["widths"])})
 
 
 def load_all(folder: Path = PRETRAINED) -> Predictor:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.config import Augmentation, Selection
+from jaxnets.config import AugmentConfig, PseudoLabelConfig
 from jaxnets.data import Digits
 from jaxnets.inference.calibrate import apply_temperature
 from jaxnets.inference.ensemble import combine
@@ -33,7 +33,7 @@ def write_report(
     predictions: Predictions,
     digits: Digits,
     valid_rows: np.ndarray,
-    selection: Selection | None = None,
+    selection: PseudoLabelConfig | None = None,
 ) -> None:
     """Write report.html to `out` and, if the test images have labels, the plots of `save_error_plots`.
 
@@ -103,7 +103,7 @@ def stages(members: list[dict[str, Any]], names: list[str], seconds: dict[str, f
     return {"models": models, "longest": longest, "others": others}
 
 
-def augmented(digits: Digits, strength: Augmentation) -> list[dict[str, Any]]:
+def augmented(digits: Digits, strength: AugmentConfig) -> list[dict[str, Any]]:
     """Return the first training image of three classes, each augmented eight times as in training."""
     import jax
 
@@ -117,7 +117,7 @@ def augmented(digits: Digits, strength: Augmentation) -> list[dict[str, Any]]:
 
 
 def pseudo_labels(
-    out: Path, summary: dict[str, Any], predictions: Predictions, images: np.ndarray, selection: Selection
+    out: Path, summary: dict[str, Any], predictions: Predictions, images: np.ndarray, selection: PseudoLabelConfig
 ) -> dict[str, Any]:
     """Return which test images (T, H, W, C) the students were trained on, why the others were rejected, and examples of
     both, the least confident first."""

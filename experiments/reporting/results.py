@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxnets import data
-from jaxnets.config import Selection
+from jaxnets.config import PseudoLabelConfig
 from jaxnets.errors import InputError
 from jaxnets.store.atomic import read_json, write_json
 from jaxnets.store.manifest import checksum_of
@@ -55,7 +55,7 @@ def write_reports(
     predictions: Predictions,
     digits: data.Digits,
     valid_rows: np.ndarray,
-    selection: Selection | None = None,
+    selection: PseudoLabelConfig | None = None,
 ) -> None:
     """Write report.html, if there are labels to compare with, and then report.json: a current one has a current page.
 

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from jaxnets import plots
 from jaxnets.inference.ensemble import combine
 from jaxnets.plots import Curve, save_png
-from scratch.deform import Strength, deform
-from scratch.train import Settings, learning_rates
+from scratch.deform import DeformConfig, deform
+from scratch.train import MLPConfig, learning_rates
 from scratch.weights import load_params
 
 from ..scratch_checkpoint import Row, read_history
@@ -91,7 +91,7 @@ def write_scratch_report(
     out: Path,
     summary: dict[str, Any],
     evaluation: Evaluation,
-    settings: Settings,
+    settings: MLPConfig,
     trained: Trained,
     images: np.ndarray,
     labels: np.ndarray,
@@ -117,7 +117,7 @@ def write_scratch_report(
 
 
 def learning_curves(
-    evaluation: Evaluation, settings: Settings, histories: list[list[Row]], train_rows: int, scored: str
+    evaluation: Evaluation, settings: MLPConfig, histories: list[list[Row]], train_rows: int, scored: str
 ) -> list[Panel]:
     """Return the curves of each seed; errors on training images are dashed. All seeds share the learning rate."""
     loss, errors = [], []
@@ -134,7 +134,7 @@ def learning_curves(
     return make_panels(loss, errors, [Curve("all seeds", 0, False, epochs, rates)], evaluation.kind)
 
 
-def augmented(images: np.ndarray, labels: np.ndarray, strength: Strength) -> list[dict[str, Any]]:
+def augmented(images: np.ndarray, labels: np.ndarray, strength: DeformConfig) -> list[dict[str, Any]]:
     """Return the first image of three classes, each augmented eight times as in training."""
     rng = np.random.default_rng(0)
     return augmented_examples(images, labels, lambda batch: deform(rng, batch, strength))

@@ -11,12 +11,12 @@ from threadpoolctl import threadpool_limits
 
 from jaxnets import data, plots
 from jaxnets.inference.analysis import confusion_counts
-from scratch.deform import Strength, deform
+from scratch.deform import DeformConfig, deform
 from scratch.losses import smooth_labels
 from scratch.mlp import loss_and_grads
 from scratch.optim import sgd_update
 from scratch.recipes import classic, deformed, tuned
-from scratch.train import Settings, accuracy, fit, init_state, minibatches, predict
+from scratch.train import MLPConfig, accuracy, fit, init_state, minibatches, predict
 
 from ..train_scratch import Rows, read_rows
 
@@ -34,7 +34,7 @@ def mnist_rows(*, validate: bool) -> Rows:
     return read_rows(data.load("mnist"), validate=validate)
 
 
-def score(settings: Settings, rows: Rows, params: Any) -> float:
+def score(settings: MLPConfig, rows: Rows, params: Any) -> float:
     return accuracy(predict(params, rows.x_score, settings), rows.y_score)
 
 
@@ -51,7 +51,7 @@ def unpack(text: str, shape: Sequence[int] = (28, 28)) -> np.ndarray:
 def measure_linear() -> dict[str, Any]:
     """Train a linear classifier and return its weights, one image per class, and its accuracy."""
     rows = mnist_rows(validate=False)
-    settings = Settings(widths=(784, 10), epochs=10, learning_rate=0.02, weight_decay=1e-3)
+    settings = MLPConfig(widths=(784, 10), epochs=10, learning_rate=0.02, weight_decay=1e-3)
     *_, (state, _) = fit(rows.x_train, rows.y_train, settings, seed=0)
     weights = state.params[0][0].T.reshape(10, 28, 28)
     limit = float(np.abs(weights).max())
@@ -82,7 +82,7 @@ def measure_training() -> dict[str, Any]:
         }
 
 
-def by_epoch(settings: Settings, rows: Rows) -> list[float]:
+def by_epoch(settings: MLPConfig, rows: Rows) -> list[float]:
     return [score(settings, rows, state.params) for state, _ in fit(rows.x_train, rows.y_train, settings, seed=0)]
 
 
@@ -96,7 +96,7 @@ def by_seconds(batch_size: int, rows: Rows) -> dict[str, Any]:
     return {"learning_rate": best, **curves[best]}
 
 
-def timed_curve(settings: Settings, rows: Rows) -> dict[str, list[float]]:
+def timed_curve(settings: MLPConfig, rows: Rows) -> dict[str, list[float]]:
     """Train for SECONDS, evaluating every SCORE_SECONDS; the time of the evaluations is not counted."""
     state, rng = init_state(settings, seed=0), np.random.default_rng(0)
     targets = smooth_labels(rows.y_train, 10)
@@ -134,7 +134,9 @@ def measure_warps() -> dict[str, Any]:
     image = data.load("mnist").x_train[0, :, :, 0].astype(np.float32) / 255
     strength = deformed().deformation
     assert strength is not None
-    parts = {name: replace(Strength(), **{name: value}) for name, value in vars(strength).items()} | {"all": strength}
+    parts = {name: replace(DeformConfig(), **{name: value}) for name, value in vars(strength).items()} | {
+        "all": strength
+    }
     images = np.repeat(image[None], 7, axis=0)
     rng = np.random.default_rng(0)
     warped = {name: [pack(sample) for sample in deform(rng, images, part)] for name, part in parts.items()}

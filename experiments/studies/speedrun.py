@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from jaxnets import data, recipes
-from jaxnets.config import Recipe, to_json
+from jaxnets.config import ModelRecipe, to_json
 from jaxnets.errors import InputError
 from jaxnets.store.atomic import write_json
 
@@ -48,7 +48,7 @@ class Result(NamedTuple):
 
 
 def race(
-    recipe: Recipe, digits: data.Digits, devices: "Devices", precision: str, seeds: range
+    recipe: ModelRecipe, digits: data.Digits, devices: "Devices", precision: str, seeds: range
 ) -> tuple[float, Iterator[Result]]:
     """Return the seconds that compiling takes and an iterator over the results of the seeds, on digits' test images.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jaxnets import data
-from jaxnets.config import NO_WARP, Recipe
+from jaxnets.config import NO_WARP, ModelRecipe
 
 if TYPE_CHECKING:
     from jaxnets.devices import Devices
@@ -22,14 +22,14 @@ WARPS = ("rotation_degrees", "zoom", "shear_degrees", "shift_pixels", "elastic_p
 class Variant(NamedTuple):
     """A recipe, and what is not part of a recipe."""
 
-    recipe: Recipe
+    recipe: ModelRecipe
     schedule_scale: int = 1
     """How many times as long as the training its schedule is."""
     epochs_without_mixup: int = 0
     """Last epochs of the training, which do without MixUp."""
 
 
-def variants(recipe: Recipe) -> dict[str, Variant]:
+def variants(recipe: ModelRecipe) -> dict[str, Variant]:
     """Return the variants by name, the recipe itself first: an ingredient left out, doubled or halved, say."""
     training, augmentation = recipe.training, recipe.training.augmentation
 

@@ -89,7 +89,7 @@ def extract_ink(grey: np.ndarray) -> np.ndarray:
 
 def predict_scratch(folder: Path, image: np.ndarray) -> np.ndarray:
     """image (28, 28) uint8 -> probabilities (K,) of a published NumPy model, or of seed 0 of a training."""
-    from scratch.train import Settings
+    from scratch.train import MLPConfig
     from scratch.train import predict as predict_mlp
     from scratch.weights import load_params
 
@@ -101,7 +101,7 @@ def predict_scratch(folder: Path, image: np.ndarray) -> np.ndarray:
         if (folder / "settings.json").is_file():
             params, settings = load_scratch(folder)
         else:
-            settings = Settings(activation=made_from["recipe"]["activation"])
+            settings = MLPConfig(activation=made_from["recipe"]["activation"])
             params = load_params(seed / "weights.npz")
         return np.exp(predict_mlp(params, image[None].astype(np.float32) / 255, settings))[0]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from jaxnets import recipes
-from jaxnets.config import Recipe
+from jaxnets.config import ModelRecipe
 from jaxnets.store.atomic import read_json
 from jaxnets.store.manifest import check_manifest
 
@@ -18,7 +18,7 @@ class ModelsOptions:
     """Preset that defines the sizes of the models. The pretrained models are those of standard."""
 
 
-def describe(recipe: Recipe) -> dict[str, Any]:
+def describe(recipe: ModelRecipe) -> dict[str, Any]:
     """Return the number of parameters and XLA's count of floating-point operations for one image of 28 x 28 pixels."""
     import jax
     import numpy as np

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnets.config import Selection
+from jaxnets.config import PseudoLabelConfig
 from jaxnets.inference.calibrate import apply_temperature
 from jaxnets.inference.ensemble import combine
 
@@ -20,7 +20,7 @@ class PseudoLabels(NamedTuple):
     """Fraction of teachers that predict the class of their mean, averaged over all N images."""
 
 
-def select(log_probs: np.ndarray, temperature: float, selection: Selection) -> PseudoLabels:
+def select(log_probs: np.ndarray, temperature: float, selection: PseudoLabelConfig) -> PseudoLabels:
     """Select the images that pass `selection`; if a class has too many, the most confident ones.
 
     log_probs (M, N, K) of M teachers, `temperature` of their mean. The teachers must not be trained on the validation

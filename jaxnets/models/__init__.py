@@ -11,7 +11,7 @@ from typing import Any
 
 from flax import nnx
 
-from jaxnets.config import Recipe
+from jaxnets.config import ModelRecipe
 from jaxnets.errors import InputError, short_message
 from jaxnets.models.deep_cnn import DeepCNN
 from jaxnets.models.functional import merge, split
@@ -77,7 +77,7 @@ def load_pretrained(name: str, folder: str | Path = PRETRAINED) -> nnx.Module:
     check_manifest(home)
     config = read_json(path, REFETCH_HINT)
     try:
-        recipe = Recipe(family=config["recipe"]["family"], sizes=config["recipe"]["sizes"])  # checks the sizes
+        recipe = ModelRecipe(family=config["recipe"]["family"], sizes=config["recipe"]["sizes"])  # checks the sizes
         sizes = {**recipe.sizes, "in_channels": config["image_shape"][-1], "num_classes": config["num_classes"]}
         graphdef, params, stats = split(nnx.eval_shape(lambda: create_model(recipe.family, **sizes)))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError) as error:

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from jaxnets.config import Training
+from jaxnets.config import TrainConfig
 from jaxnets.devices import AXIS, Devices
 from jaxnets.models.functional import split
 from jaxnets.runs import RunConfig, build, init_arrays
@@ -35,7 +35,7 @@ class TrainLoop:
     schedule_scale: int = 1
 
     @property
-    def training(self) -> Training:
+    def training(self) -> TrainConfig:
         return self.config.recipe.training
 
     @property

@@ -5,10 +5,10 @@ from typing import Any
 import jax
 import optax
 
-from jaxnets.config import Training
+from jaxnets.config import TrainConfig
 
 
-def learning_rate(training: Training, total_steps: int) -> optax.Schedule:
+def learning_rate(training: TrainConfig, total_steps: int) -> optax.Schedule:
     """Return the learning rate as a function of the step: it rises linearly from a tenth of the peak, then follows half
     a cosine to zero at `total_steps`."""
     warmup_steps = max(1, round(training.warmup * total_steps))
@@ -21,7 +21,7 @@ def is_kernel(params: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
-def make_optimizer(training: Training, total_steps: int) -> optax.GradientTransformation:
+def make_optimizer(training: TrainConfig, total_steps: int) -> optax.GradientTransformation:
     """Return AdamW (Loshchilov and Hutter 2019) with decay on kernels only, after clipping by the global norm."""
     schedule = learning_rate(training, total_steps)
     return optax.chain(

@@ -12,7 +12,7 @@ import optax
 from flax import nnx
 
 from jaxnets.augment import augment, mixup
-from jaxnets.config import Training
+from jaxnets.config import TrainConfig
 from jaxnets.devices import AXIS
 from jaxnets.models.functional import Arrays, apply
 from jaxnets.training.losses import cross_entropy, soft_targets
@@ -85,7 +85,7 @@ def moving_average(average: Any, value: Any, step: jax.Array, *, decay: float) -
 
 
 def make_train_step(
-    graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, training: Training, *, precision: str
+    graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, training: TrainConfig, *, precision: str
 ) -> Step:
     """Return the training step of a model: augmentation, gradients averaged over the devices, optimizer, EMA.
 

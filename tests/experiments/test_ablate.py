@@ -8,7 +8,7 @@ from experiments.studies import ablate
 from experiments.studies.ablate import AblateOptions, Row, fold_rows, holm, main, summarise
 from experiments.studies.variants import Variant, trainer, variants
 from jaxnets import data, recipes
-from jaxnets.config import Recipe
+from jaxnets.config import ModelRecipe
 from jaxnets.devices import choose_devices
 from jaxnets.errors import DivergedError, InputError
 from jaxnets.inference import predict
@@ -209,7 +209,7 @@ def predictions(monkeypatch):
 @pytest.mark.usefixtures("quick_compilation")
 def test_a_variant_is_trained_and_evaluated(predictions):
     digits = data.load("digits")
-    recipe: Recipe = recipes.smoke().recipe("wide_cnn")
+    recipe: ModelRecipe = recipes.smoke().recipe("wide_cnn")
     mixed = replace(recipe.training, epochs=3, augmentation=replace(recipe.training.augmentation, mixup_alpha=0.2))
     folds = fold_rows(digits.y_train, 4)
     seen = []

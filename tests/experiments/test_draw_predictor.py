@@ -12,7 +12,7 @@ from jaxnets.normalise import normalise
 from jaxnets.store import weights
 from jaxnets.store.weights import PRETRAINED
 from scratch.mlp import init_params
-from scratch.train import Settings
+from scratch.train import MLPConfig
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -27,7 +27,7 @@ def models():
 
 @pytest.fixture(scope="module")
 def predictor(models):
-    settings = Settings(widths=(784, 8, 10))
+    settings = MLPConfig(widths=(784, 8, 10))
     return Predictor(models, (init_params(np.random.default_rng(0), settings.widths), settings))
 
 

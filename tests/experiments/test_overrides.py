@@ -5,7 +5,7 @@ import pytest
 from experiments.cli.options import Options, parse
 from experiments.cli.overrides import change_preset, optional_fields
 from experiments.cluster.parallel_members import command_line
-from jaxnets.config import Augmentation, Training
+from jaxnets.config import AugmentConfig, TrainConfig
 from jaxnets.errors import InputError
 from jaxnets.recipes import quick
 
@@ -29,7 +29,7 @@ def test_every_field_of_a_recipe_can_be_changed(monkeypatch):
 
 
 def test_a_size_changes_the_families_that_have_it():
-    preset = change_preset(quick(), optional_fields(Training)(), {"growth": 5})
+    preset = change_preset(quick(), optional_fields(TrainConfig)(), {"growth": 5})
     assert preset.recipe("deep_cnn").sizes["growth"] == 5
     assert preset.recipe("resnet").sizes == quick().recipe("resnet").sizes
 
@@ -45,6 +45,6 @@ def test_a_worker_gets_the_same_options(monkeypatch):
 
 
 def test_a_value_that_a_recipe_does_not_allow_is_an_error():
-    changes = optional_fields(Training)(augmentation=optional_fields(Augmentation)(zoom=-1.0))
+    changes = optional_fields(TrainConfig)(augmentation=optional_fields(AugmentConfig)(zoom=-1.0))
     with pytest.raises(InputError, match=r"zoom: -1.0 is not allowed"):
         change_preset(quick(), changes, {})

@@ -20,7 +20,7 @@ from experiments.reporting.report import FULL, SPLIT, UNSURE, pseudo_labels
 from experiments.reporting.results import read_report
 from experiments.reporting.sections import MAX_CARDS, confusion, ensemble_sizes, missed
 from experiments.train_scratch import ScratchOptions
-from jaxnets.config import Selection
+from jaxnets.config import PseudoLabelConfig
 from jaxnets.data import load
 from jaxnets.inference.ensemble import combine
 from jaxnets.plots import CSS_VARIABLES
@@ -204,7 +204,9 @@ def test_why_pseudo_labels_were_rejected(tmp_path, monkeypatch):
     (tmp_path / "pseudo_labels").mkdir()
     np.savez(tmp_path / "pseudo_labels" / "selected.npz", rows=[0])
     images = np.zeros((4, 4, 4, 1), np.uint8)
-    section = pseudo_labels(tmp_path, {"temperature": 1.0}, predictions, images, Selection(threshold=0.7, per_class=1))
+    section = pseudo_labels(
+        tmp_path, {"temperature": 1.0}, predictions, images, PseudoLabelConfig(threshold=0.7, per_class=1)
+    )
     assert section["rejected"] == {UNSURE: 1, SPLIT: 1, FULL: 1}
     rejected = [(card["row"], card["reason"], card["votes"]) for card in section["kinds"]["Rejected"]]
     assert rejected == [(3, UNSURE, 2), (2, SPLIT, 1)]

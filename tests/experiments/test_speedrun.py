@@ -5,15 +5,15 @@ import pytest
 
 from experiments.studies.speedrun import SpeedrunOptions, main, without_test_rows
 from jaxnets import data, recipes
-from jaxnets.config import Recipe, Training
+from jaxnets.config import ModelRecipe, TrainConfig
 from jaxnets.errors import DivergedError, InputError
 from jaxnets.inference import predict
 
 
 @pytest.fixture
 def small_recipe(monkeypatch):
-    training = Training(epochs=4, batch_size=32, learning_rate=5e-3, ema_decay=0.9)
-    recipe = Recipe(family="wide_cnn", sizes={"width": 8, "depth": 2}, training=training)
+    training = TrainConfig(epochs=4, batch_size=32, learning_rate=5e-3, ema_decay=0.9)
+    recipe = ModelRecipe(family="wide_cnn", sizes={"width": 8, "depth": 2}, training=training)
     monkeypatch.setattr(recipes, "speedrun", lambda target: recipe)
 
 

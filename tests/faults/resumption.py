@@ -10,7 +10,7 @@ from unittest import mock
 import jax
 import numpy as np
 
-from jaxnets.config import Augmentation, Recipe, Training
+from jaxnets.config import AugmentConfig, ModelRecipe, TrainConfig
 from jaxnets.runs import RunConfig
 from jaxnets.store import checkpoint
 from jaxnets.training import fit, loop, parallel
@@ -27,8 +27,8 @@ FORMS: tuple[Compile, ...] = (parallel.compile_loop, parallel.compile_steps)
 
 def config(*, epochs: int) -> RunConfig:
     """A minimal model with augmentation, MixUp and running statistics, for images of 8 x 8."""
-    training = Training(epochs=epochs, batch_size=BATCH, augmentation=Augmentation(mixup_alpha=0.4))
-    recipe = Recipe(family="wide_cnn", sizes={"width": 4, "depth": 1}, training=training)
+    training = TrainConfig(epochs=epochs, batch_size=BATCH, augmentation=AugmentConfig(mixup_alpha=0.4))
+    recipe = ModelRecipe(family="wide_cnn", sizes={"width": 4, "depth": 1}, training=training)
     shape = {"image_shape": (8, 8, 1), "num_classes": 10}
     return RunConfig(recipe=recipe, seed=3, precision="float32", data="random", data_sha256="", **shape)
 

@@ -4,7 +4,7 @@ import pytest
 from flax import nnx
 
 from jaxnets.augment import identity
-from jaxnets.config import Recipe
+from jaxnets.config import ModelRecipe
 from jaxnets.errors import DivergedError
 from jaxnets.inference.predict import make_predict
 from jaxnets.inference.tta import tta
@@ -20,7 +20,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (11, 8, 8, 1), np.uint8)
 def run(quick_compilation):
     """A model with random parameters and statistics."""
     config = RunConfig(
-        recipe=Recipe(family="wide_cnn", sizes={"width": 4, "depth": 1}),
+        recipe=ModelRecipe(family="wide_cnn", sizes={"width": 4, "depth": 1}),
         seed=0,
         precision="float32",
         image_shape=(8, 8, 1),

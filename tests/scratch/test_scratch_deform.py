@@ -11,7 +11,7 @@ from jaxnets import augment
 from scratch.deform import (
     NODES,
     SMOOTHNESS,
-    Strength,
+    DeformConfig,
     Warp,
     affine,
     deform,
@@ -21,7 +21,7 @@ from scratch.deform import (
     warp_images,
 )
 
-STRONG = Strength(rotation_degrees=25, zoom=0.3, shear_degrees=15, shift_pixels=4, elastic_pixels=1.5)
+STRONG = DeformConfig(rotation_degrees=25, zoom=0.3, shear_degrees=15, shift_pixels=4, elastic_pixels=1.5)
 NO_CHANGE = {"degrees": 0.0, "zoom": 1.0, "shear_degrees": 0.0}
 SIZES = [(8, 8), (28, 28), (9, 14), (11, 6)]
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -88,7 +88,7 @@ def test_affine_matrices_equal_those_of_jaxnets():
 
 
 def test_strengths_in_pixels_scale_with_the_image():
-    doubled = Strength(rotation_degrees=25, zoom=0.3, shear_degrees=15, shift_pixels=8, elastic_pixels=3)
+    doubled = DeformConfig(rotation_degrees=25, zoom=0.3, shear_degrees=15, shift_pixels=8, elastic_pixels=3)
     assert STRONG.scaled_to(56) == doubled
     assert STRONG.scaled_to(28) == STRONG
 
@@ -98,7 +98,7 @@ def test_strengths_in_pixels_scale_with_the_image():
 def test_the_identity_keeps_every_bit(size, dtype, pictures):
     images = pictures(6, *size).astype(dtype)
     np.testing.assert_array_equal(warp_images(images, make_warp(6, dtype=dtype)), images)
-    np.testing.assert_array_equal(deform(np.random.default_rng(0), images, Strength()), images)
+    np.testing.assert_array_equal(deform(np.random.default_rng(0), images, DeformConfig()), images)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_random_warps_are_uniform_up_to_their_strength():
 
 
 def test_elastic_pixels_are_the_rms_of_the_field_at_the_border_too():
-    warp = random_warp(np.random.default_rng(0), 1500, Strength(elastic_pixels=0.7))
+    warp = random_warp(np.random.default_rng(0), 1500, DeformConfig(elastic_pixels=0.7))
     field = source_of(warp, 28, 20) - np.mgrid[:28, :20]
     rms = np.sqrt(np.square(field).mean(axis=0)) / 0.7
     border = np.ones((28, 20), bool)

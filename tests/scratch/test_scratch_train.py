@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from jaxnets.data import load
-from scratch.deform import Strength
+from scratch.deform import DeformConfig
 from scratch.losses import smooth_labels
 from scratch.mlp import forward, init_params, loss_and_grads
-from scratch.train import Settings, accuracy, fit, init_state, learning_rates, minibatches, predict, prefetch
+from scratch.train import MLPConfig, accuracy, fit, init_state, learning_rates, minibatches, predict, prefetch
 
-DEFORMATION = Strength(rotation_degrees=10, zoom=0.1, shear_degrees=5, shift_pixels=0.7, elastic_pixels=0.3)
-SETTINGS = Settings(widths=(64, 32, 10), epochs=4, batch_size=32)
+DEFORMATION = DeformConfig(rotation_degrees=10, zoom=0.1, shear_degrees=5, shift_pixels=0.7, elastic_pixels=0.3)
+SETTINGS = MLPConfig(widths=(64, 32, 10), epochs=4, batch_size=32)
 with_and_without_deformation = pytest.mark.parametrize("deformation", [None, DEFORMATION], ids=["plain", "deformed"])
 
 
@@ -47,9 +47,9 @@ def differ(some, others):
 @pytest.mark.parametrize(("count", "sizes"), [(10, [4, 4, 2]), (8, [4, 4]), (3, [3])])
 def test_an_epoch_visits_each_row_once(count, sizes, deformation):
     images = np.broadcast_to(np.arange(count, dtype=np.float32)[:, None, None], (count, 8, 8))
-    no_deformation = Strength() if deformation else None
+    no_deformation = DeformConfig() if deformation else None
     batches = minibatches(
-        np.random.default_rng(0), images, np.eye(count), Settings(batch_size=4, deformation=no_deformation)
+        np.random.default_rng(0), images, np.eye(count), MLPConfig(batch_size=4, deformation=no_deformation)
     )
     xs, targets = zip(*batches, strict=True)
     assert [x.shape for x in xs] == [(size, 64) for size in sizes]
@@ -61,7 +61,7 @@ def test_an_epoch_visits_each_row_once(count, sizes, deformation):
 
 def test_every_image_of_an_epoch_is_deformed_differently(pictures):
     images = np.repeat(pictures(1, 8, 8), 10, axis=0)
-    settings = Settings(batch_size=4, deformation=DEFORMATION)
+    settings = MLPConfig(batch_size=4, deformation=DEFORMATION)
     xs = np.concatenate([x for x, _ in minibatches(np.random.default_rng(0), images, np.eye(10), settings)])
     assert xs.shape == (10, 64)
     assert len(np.unique(np.round(xs, 3), axis=0)) == 10
@@ -159,7 +159,7 @@ def test_digits_are_learned(digits, changed):
 
 
 def test_learning_rates_continue_over_the_epochs():
-    constant = Settings(epochs=3, learning_rate=0.2, schedule="constant")
+    constant = MLPConfig(epochs=3, learning_rate=0.2, schedule="constant")
     assert [learning_rates(constant, epoch, steps=4) for epoch in range(3)] == [[0.2] * 4] * 3
     cosine = replace(constant, schedule="cosine")
     found = np.concatenate([learning_rates(cosine, epoch, steps=4) for epoch in range(3)])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxnets.config import Augmentation, Recipe, Training
+from jaxnets.config import AugmentConfig, ModelRecipe, TrainConfig
 from jaxnets.runs import RunConfig
 from jaxnets.training.step import Examples
 
@@ -13,10 +13,10 @@ def tiny_config():
     """tiny_config(family, precision=..., **training): a model of one block for images of 8 x 8."""
 
     def make(family="wide_cnn", *, precision="float32", **training):
-        training = {"epochs": 3, "batch_size": 8, "augmentation": Augmentation(mixup_alpha=0.4)} | training
+        training = {"epochs": 3, "batch_size": 8, "augmentation": AugmentConfig(mixup_alpha=0.4)} | training
         sizes = {"width": 8, "depth": 1} | SIZES.get(family, {})
         return RunConfig(
-            recipe=Recipe(family=family, sizes=sizes, training=Training(**training)),
+            recipe=ModelRecipe(family=family, sizes=sizes, training=TrainConfig(**training)),
             seed=3,
             precision=precision,
             image_shape=(8, 8, 1),

@@ -5,7 +5,7 @@ import optax
 import pytest
 from flax import nnx
 
-from jaxnets.config import NO_WARP, Training
+from jaxnets.config import NO_WARP, TrainConfig
 from jaxnets.devices import AXIS
 from jaxnets.models import MODELS
 from jaxnets.models.functional import apply, split
@@ -141,7 +141,7 @@ def test_only_kernels_decay(family, tiny_config):
 
 def test_decay_is_scaled_by_the_learning_rate():
     params = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}
-    optimizer = make_optimizer(Training(learning_rate=0.1, weight_decay=0.5), 100)
+    optimizer = make_optimizer(TrainConfig(learning_rate=0.1, weight_decay=0.5), 100)
     updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
     assert_close(updates, {"kernel": np.full((2, 3), -0.01 * 0.5), "bias": np.zeros(3)}, rtol=1e-5)
 
@@ -150,7 +150,7 @@ def test_decay_is_scaled_by_the_learning_rate():
 def test_gradients_are_clipped_by_their_common_norm(norm):
     params = {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(5)}
     grads = jax.tree.map(lambda leaf: jnp.full_like(leaf, norm / 3), params)  # nine equal values
-    optimizer = make_optimizer(Training(clip_norm=1.0), 10)
+    optimizer = make_optimizer(TrainConfig(clip_norm=1.0), 10)
     _, state = optimizer.update(grads, optimizer.init(params), params)
     first_moment = optax.tree.get(state, "mu")  # a tenth of the clipped gradients
     np.testing.assert_allclose(10 * optax.tree.norm(first_moment), min(norm, 1.0), rtol=1e-5)
@@ -158,7 +158,7 @@ def test_gradients_are_clipped_by_their_common_norm(norm):
 
 @pytest.mark.parametrize(("steps", "warmup"), [(100, 0.15), (100, 0.0), (7, 0.5), (2, 0.15)])
 def test_the_learning_rate_rises_from_a_tenth_and_falls_to_zero(steps, warmup):
-    schedule = learning_rate(Training(learning_rate=0.1, warmup=warmup), steps)
+    schedule = learning_rate(TrainConfig(learning_rate=0.1, warmup=warmup), steps)
     rates = np.array([schedule(step) for step in range(steps + 1)])
     peak = max(1, round(warmup * steps))
     np.testing.assert_allclose(rates[[0, peak, -1]], [0.01, 0.1, 0], rtol=1e-5, atol=1e-7)
