@@ -1,7 +1,7 @@
 """Cross-validation: trains every model of a preset on each fold's complement, and writes out-of-fold log-probabilities
 of all labelled rows. Test labels are not read. If interrupted, the same command continues."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxnets import data
 from jaxnets.errors import InputError
+from jaxnets.store.atomic import write_json
 from jaxnets.store.manifest import check_manifest, committed_folder, is_up_to_date, manifest_hash
 
 from .cli.console import result, show_table
@@ -17,15 +18,20 @@ from .cli.job import open_job
 from .cli.options import Options, default, run
 from .cli.output_dir import read_settings
 from .cli.presets import check_families
+from .cli.provenance import command
 from .cluster.parallel_members import is_faster_in_parallel, train_in_parallel
 from .predict import predict_member, read_log_probs
 from .train import train_member
+
+SCORES = "out_of_fold.json"
+"""Name of the file with the scores, in the output directory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CrossValidateOptions(Options):
     out: Path = Path("checkpoints/cross-validation")
-    """Output directory: fold-K/ with the trained models, oof/ with the out-of-fold predictions."""
+    """Output directory: fold-K/ with the trained models, oof/ with the out-of-fold predictions, out_of_fold.json with
+    their scores."""
     folds: int = 5
     """Number of stratified folds; each is predicted by models that were trained on the others."""
     families: Annotated[tuple[str, ...], default("all of the preset")] = ()
@@ -35,6 +41,18 @@ class CrossValidateOptions(Options):
     parallel: Literal["auto", "data", "members"] = "auto"
     """data: train one model after the other, each on all devices. members: train several models at once, each on one
     device or on some of the cores. auto: members for long trainings on a CPU, else data."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutOfFoldScore:
+    """How a model, or the ensemble, classifies rows that it was not trained on."""
+
+    model: str
+    views: int
+    errors: int
+    rows: int
+    nll: float
+    calibration_error: float
 
 
 class FoldPrediction(NamedTuple):
@@ -58,7 +76,9 @@ def main(options: CrossValidateOptions) -> None:
         name: np.concatenate([fold[name].log_probs for fold in predictions], axis=1)[:, order] for name in names
     }
     save(options.out / "oof", log_probs, {name: [fold[name].identity for fold in predictions] for name in names})
-    show(options, log_probs, labels)
+    scores = score(log_probs, labels)
+    write_json(options.out / SCORES, {"command": command(), "scores": [asdict(score) for score in scores]})
+    show(options, scores)
     if other is not None:
         show_comparison(options, log_probs, other, labels)
     result(f"{options.out / 'oof'}: out-of-fold predictions of {len(labels):,} rows by {', '.join(names)}")
@@ -109,19 +129,39 @@ def read(out: Path, data_sha256: str) -> dict[str, np.ndarray]:
     return {path.stem: np.load(path, allow_pickle=False)["log_probs"] for path in sorted(folder.glob("*.npz"))}
 
 
-def show(options: CrossValidateOptions, log_probs: dict[str, np.ndarray], labels: np.ndarray) -> None:
-    """Print errors, NLL and calibration error of every model and of their ensemble, with one view and with all."""
+def score(log_probs: dict[str, np.ndarray], labels: np.ndarray) -> list[OutOfFoldScore]:
+    """Score every model and their ensemble on all N labelled rows, with one view and with all."""
     from jaxnets.inference.calibrate import calibration_error
     from jaxnets.inference.ensemble import nll
 
-    rows = []
-    for name, views in combined(log_probs).items():
-        for number, mean in views.items():
-            errors = int((mean.argmax(axis=-1) != labels).sum())
-            error_rate = f"{errors / len(labels):.3%}"
-            calibration = f"{calibration_error(mean, labels):.3%}"
-            rows.append([name, f"{number}", f"{errors}", error_rate, f"{nll(mean, labels):.4f}", calibration])
-    title = f"{options.folds} folds of {options.data}, {len(labels):,} rows, out-of-fold predictions"
+    return [
+        OutOfFoldScore(
+            model=name,
+            views=views,
+            errors=int((mean.argmax(axis=-1) != labels).sum()),
+            rows=len(labels),
+            nll=nll(mean, labels),
+            calibration_error=calibration_error(mean, labels),
+        )
+        for name, means in combined(log_probs).items()
+        for views, mean in means.items()
+    ]
+
+
+def show(options: CrossValidateOptions, scores: list[OutOfFoldScore]) -> None:
+    """Print the scores of every model and of their ensemble."""
+    rows = [
+        [
+            score.model,
+            f"{score.views}",
+            f"{score.errors}",
+            f"{score.errors / score.rows:.3%}",
+            f"{score.nll:.4f}",
+            f"{score.calibration_error:.3%}",
+        ]
+        for score in scores
+    ]
+    title = f"{options.folds} folds of {options.data}, {scores[0].rows:,} rows, out-of-fold predictions"
     show_table(title, ["model", "views", "errors", "error rate", "NLL", "calibration error"], rows)
 
 

@@ -24,6 +24,7 @@ SCRIPTS = {
     "studies.speedrun": "train to a target accuracy",
     "studies.figures": "draw the guide's figures",
     "tools.publish": "copy trained models into the package",
+    "tools.publish-entry": "keep a submission with all that rebuilds it",
     "tools.export": "one file that JAX runs without this package",
     "tools.list-models": "sizes of the model families",
     "tools.classify-photo": "classify a photograph of a digit",

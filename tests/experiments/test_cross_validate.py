@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from experiments.cross_validate import CrossValidateOptions, main, read
+from experiments.cross_validate import SCORES, CrossValidateOptions, main, read
 from jaxnets import data
 from jaxnets.errors import InputError
 from jaxnets.inference.ensemble import combine
-from jaxnets.store.atomic import write_json
+from jaxnets.store.atomic import read_json, write_json
 from jaxnets.store.manifest import committed_folder
 from jaxnets.store.train_rows import was_trained_on
 from tests.experiments.processes import finish
@@ -36,10 +36,16 @@ def test_models_are_not_trained_on_the_rows_that_they_predict(crossed):
 
 
 def test_the_tables_have_a_row_per_model(crossed):
-    _, stdout = crossed
+    out, stdout = crossed
     rows = [line for line in stdout.splitlines() if "wide_cnn-0 " in line and "│" in line]
     assert len(rows) == 3  # one view, all views, and the comparison with itself
     assert "│ 1.000 │ +0.00000 ± 0.00000" in rows[-1]
+    scores = read_json(out / SCORES)["scores"]
+    assert [(score["model"], score["views"], score["rows"]) for score in scores] == [
+        ("wide_cnn-0", 1, 1438),
+        ("wide_cnn-0", 3, 1438),
+    ]
+    assert f"│ {scores[0]['errors']} " in rows[0]
 
 
 @pytest.mark.parametrize("folds", [1, 10_000])
