@@ -32,12 +32,15 @@ class WarpConfig:
     """
 
     rotation_degrees: float = 10.0
+    """Images are rotated by up to this angle, to either side."""
     zoom: float = 0.1
     """Images are enlarged by a factor (1 + zoom)^u, u uniform from -1 to 1."""
     stretch: float = 0.0
-    """Of log(width / height), at constant area."""
+    """Largest change of log(width / height), at constant area."""
     shear_degrees: float = 5.0
+    """Images are slanted by up to this angle, to either side."""
     shift_pixels: float = 2.0
+    """Images are moved by up to this distance on each axis."""
     elastic_pixels: float = 0.7
     """RMS displacement of the elastic field on each axis."""
 
@@ -73,6 +76,7 @@ class TrainConfig:
     """How one model is trained: AdamW with gradient clipping, a warm-up and a cosine schedule."""
 
     epochs: int = 10
+    """Number of passes over the training images."""
     batch_size: int = 128
     """Images per step on all devices together."""
     learning_rate: float = 3e-3

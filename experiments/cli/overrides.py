@@ -21,7 +21,10 @@ def default(text: str) -> Any:
 
 @cache
 def optional_fields(config: type) -> type:
-    """Return a dataclass with the fields of `config`, nested ones too, whose defaults are None."""
+    """Return a dataclass with the fields of `config`, nested ones too, whose defaults are None.
+
+    It inherits from `config` because tyro takes the help texts from the source of its bases.
+    """
     hints = get_type_hints(config)
     members: list[Any] = []
     for name in (config_field.name for config_field in fields(config)):
@@ -30,7 +33,10 @@ def optional_fields(config: type) -> type:
             members.append((name, nested, field(default_factory=nested)))
         else:
             members.append((name, Annotated[hints[name] | None, default("the preset's")], None))
-    return make_dataclass(f"{config.__name__}Changes", members, frozen=True, kw_only=True)
+    unchecked = {"__post_init__": lambda self: None}  # None is no number
+    return make_dataclass(
+        f"{config.__name__}Changes", members, bases=(config,), namespace=unchecked, frozen=True, kw_only=True
+    )
 
 
 def given(changes: Any) -> dict[str, Any]:

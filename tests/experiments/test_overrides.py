@@ -1,4 +1,5 @@
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
 
 import pytest
 
@@ -15,6 +16,16 @@ CHANGES = ["--training.learning-rate", "0.1", "--training.augmentation.zoom", "0
 def read(monkeypatch, words):
     monkeypatch.setattr("sys.argv", ["pipeline.py", *words])
     return parse(Options, "experiments.pipeline", None)
+
+
+def test_the_help_explains_every_field_of_a_recipe(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        read(monkeypatch, ["--help"])
+    help_text = capsys.readouterr().out
+    for field in (*fields(TrainConfig), *fields(AugmentConfig)):
+        if field.name != "augmentation":
+            option = field.name.replace("_", "-")
+            assert re.search(rf"\.{option} .*None.*\W+\w", help_text), option
 
 
 def test_every_field_of_a_recipe_can_be_changed(monkeypatch):
