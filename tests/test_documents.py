@@ -48,3 +48,22 @@ def test_modules_in_commands_exist(document):
 def is_module(name):
     path = ROOT / name.replace(".", "/")
     return path.with_suffix(".py").is_file() or path.is_dir()
+
+
+PLACEHOLDER = "YOUR-NAME"
+USES = {
+    "GUIDE.md": 1,
+    "README.md": 1,
+    "experiments/notebooks/colab.py": 1,
+    "experiments/notebooks/guide.py": 1,
+    "experiments/notebooks/kaggle.py": 1,
+    "experiments/notebooks/kernel-metadata.json": 1,
+}
+"""Where the address of the repository must be filled in; the notebooks are made from these."""
+
+
+def test_the_placeholder_of_the_address_stands_where_it_is_known_to():
+    files = [path for suffix in ("md", "py", "json", "cff", "cfg") for path in ROOT.rglob(f"*.{suffix}")]
+    texts = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in files if path.is_file()}
+    found = {name: text.count(PLACEHOLDER) for name, text in texts.items() if not name.startswith((".venv", "tests/"))}
+    assert {name: count for name, count in found.items() if count} == USES

@@ -28,14 +28,19 @@ def run(*command: object) -> None:
         raise subprocess.CalledProcessError(process.returncode, words)
 
 
-def install(code: Path, environment: Path) -> Path:
-    """Install the package, with CUDA if there is an NVIDIA GPU, in a new environment and return its Python."""
+def install(code: Path, environment: Path, wheels: Path | None = None) -> Path:
+    """Install the package, with CUDA if there is an NVIDIA GPU, in a new environment and return its Python.
+
+    If a directory below `wheels` holds the packages, they are installed from there, without internet.
+    """
     # Colab's Python has no ensurepip, so the environment has no pip: the pip outside installs into it.
     run(sys.executable, "-m", "venv", "--without-pip", environment)
     python = environment / "bin" / "python"
     # CUDA 12 works with the drivers of CUDA 12 and 13, and with GPUs as old as the P100.
     extra = "[cuda12]" if shutil.which("nvidia-smi") else ""
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--editable", f"{code}{extra}")
+    found = sorted(wheels.glob("**/jaxlib-*.whl")) if wheels else []
+    offline = ["--no-index", "--find-links", found[0].parent] if found else []
+    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", *offline, "--editable", f"{code}{extra}")
     return python
 
 
@@ -49,13 +54,13 @@ def competition(inputs: Path) -> Path:
     return tables[0].parent
 
 
-def show(folder: Path) -> None:
-    """Display the report of a run in a frame, or its plots if there is no report."""
+def show(folder: Path, *names: str) -> None:
+    """Display the named plots of a directory; without names its report in a frame, or all plots if there is none."""
     report = folder / "report.html"
-    if report.is_file():
+    if report.is_file() and not names:
         page = html.escape(report.read_text(encoding="utf-8"))
         frame = f'<iframe srcdoc="{page}" width="100%" height="900" style="border: 0"></iframe>'
         display(HTML(f"<div>{frame}</div>"))
         return
-    for path in sorted(folder.glob("*.png")):
+    for path in [folder / name for name in names] or sorted(folder.glob("*.png")):
         display(Image(path))

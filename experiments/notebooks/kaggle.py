@@ -1,14 +1,18 @@
 # %% [markdown]
-# # Digit Recognizer on two GPUs
+# # Digit Recognizer: fifteen CNNs on two GPUs
 #
-# Fifteen networks of five families, each trained on all GPUs at once on the competition's own 42,000 images, and
-# averaged into one `submission.csv`. Before you run it, in the panel on the right:
+# This notebook looks at the data, cross-validates one model, then trains fifteen convolutional networks of five
+# families on the competition's own 42,000 images and averages them into `submission.csv`. Before you run it, in the
+# panel on the right:
 #
 # 1. **Add Input**: the competition *Digit Recognizer*.
-# 2. **Session options**: accelerator *GPU T4 x2*, and *Internet on*, which installing needs.
+# 2. **Session options**: accelerator *GPU T4 x2*, and *Internet on*, which the installation needs.
+#
+# **Without internet**, attach two datasets: a copy of the repository, and the packages, which this command collects on
+# a Linux machine with Python 3.12: `pip download --dest wheels setuptools '.[cuda12]'`.
 
 # %% [markdown]
-# Say where the code is: the address of your clone, unless you have attached the code as a dataset.
+# Set the address of your clone, unless you have attached the code as a dataset.
 
 # %% tags=["parameters"]
 import shutil
@@ -19,12 +23,13 @@ from pathlib import Path
 REPOSITORY = "https://github.com/YOUR-NAME/jaxnets"
 PRESET = "competition"  # "quick" takes minutes, for a first test
 DATA = "kaggle"
+FAMILY, FOLDS = "wide_cnn", "5"  # what is cross-validated
 INPUTS, OUTPUTS = Path("/kaggle/input"), Path("/kaggle/working")
 CODE = Path.home() / "jaxnets"
 PYTHON = None  # of an environment with the package (default: a new environment)
 
 # %% [markdown]
-# This fetches the code, from the attached dataset if there is one.
+# Get the code, from the attached dataset if there is one.
 
 # %%
 attached = sorted(INPUTS.glob("**/experiments/pipeline.py"))
@@ -35,31 +40,54 @@ if not CODE.is_dir():
 sys.path.insert(0, str(CODE))
 
 # %% [markdown]
-# This installs it in an environment of its own, with CUDA, in a few minutes; what Kaggle has installed stays as it is.
+# Install it in a separate environment, with CUDA. This takes a few minutes and leaves Kaggle's own packages alone.
 
 # %%
 from experiments.notebooks.host import competition, install, run, show
 
 if PYTHON is None:
-    PYTHON = install(CODE, Path.home() / "jaxnets-environment")
+    PYTHON = install(CODE, Path.home() / "jaxnets-environment", wheels=INPUTS)
 run(PYTHON, "-c", "import jax; print(jax.devices())")
+options = ["--data", DATA, *(["--data-path", competition(INPUTS)] if DATA == "kaggle" else [])]
 
 # %% [markdown]
-# This trains, predicts, and averages; interrupted, it goes on where it stopped.
+# ## The data, and how training augments it
+#
+# The slant and the width of digits differ from writer to writer, so the augmentation varies both.
 
 # %%
-tables = ["--data-path", competition(INPUTS)] if DATA == "kaggle" else []
-results = OUTPUTS / "results"
-run(PYTHON, "-m", "experiments.pipeline", "--preset", PRESET, "--data", DATA, *tables, "--out", results)
+run(PYTHON, "-m", "experiments.notebooks.preview", *options, "--preset", PRESET, "--out", OUTPUTS / "preview")
+show(OUTPUTS / "preview")
 
 # %% [markdown]
-# This shows the report, if rows were held out to judge by; the preset *competition* trains on all of them.
+# ## Cross-validation of one model
+#
+# Each fold is predicted by a model that was trained on the others, so the table scores all labelled images honestly.
+# The figures show the learning curves of the first fold, and the images that are misclassified.
+
+# %%
+crossed = OUTPUTS / "cross-validation"
+folds = ["--families", FAMILY, "--folds", FOLDS, "--out", crossed]
+run(PYTHON, "-m", "experiments.cross_validate", *options, "--preset", PRESET, *folds)
+show(crossed, "learning_curves.png", "confusion.png", "missed.png")
+
+# %% [markdown]
+# ## The entry
+#
+# Train, predict and average. If the session ends before, run the notebook again: it resumes.
+
+# %%
+results = OUTPUTS / "results"
+run(PYTHON, "-m", "experiments.pipeline", *options, "--preset", PRESET, "--out", results)
+
+# %% [markdown]
+# This shows the report, if images were held out; the preset *competition* trains on all of them.
 
 # %%
 show(results)
 
 # %% [markdown]
-# This puts the answers where Kaggle looks for them: press *Submit to Competition* once the notebook has been saved.
+# This copies the predictions to where Kaggle looks for them: save the notebook, then press *Submit to Competition*.
 
 # %%
 shutil.copy(results / "submission.csv", OUTPUTS / "submission.csv")

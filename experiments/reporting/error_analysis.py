@@ -20,7 +20,7 @@ in Test Sets", 2021."""
 class Evaluation(NamedTuple):
     """Labelled images that no model was trained on, and the predictions of M models and of their ensemble."""
 
-    kind: str  # "test", or "validation" if the test images have no labels
+    kind: str  # "test", "validation" if the test images have no labels, or "out-of-fold"
     data: str
     rows: np.ndarray  # (N,), indices into the test or training images of the data
     images: np.ndarray  # (N, H, W) or (N, H, W, C)

@@ -22,8 +22,8 @@ from ..cli.console import result
 from ..cli.options import run
 from ..cli.output_dir import read_settings
 from ..cli.run_dir import Member, RunDir
-from ..cross_validate import SCORES
 from ..ensemble import read_ensemble
+from ..reporting.out_of_fold import SCORES
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from experiments.cross_validate import SCORES, CrossValidateOptions, main, read
+from experiments.cross_validate import CrossValidateOptions, main, read
+from experiments.reporting.out_of_fold import SCORES
 from jaxnets import data
 from jaxnets.errors import InputError
 from jaxnets.inference.ensemble import combine
@@ -45,7 +46,11 @@ def test_the_tables_have_a_row_per_model(crossed):
         ("wide_cnn-0", 1, 1438),
         ("wide_cnn-0", 3, 1438),
     ]
-    assert f"│ {scores[0]['errors']} " in rows[0]
+    assert f" {scores[0]['errors']} │" in rows[0]
+    mistakes = (out / "mistakes.csv").read_text().splitlines()
+    assert len(mistakes) == 1 + scores[1]["errors"]  # of all views
+    plots = {"learning_curves", "missed", "confusion", "reliability", "members", "disagreement"}
+    assert {path.stem for path in out.glob("*.png")} == plots
 
 
 @pytest.mark.parametrize("folds", [1, 10_000])

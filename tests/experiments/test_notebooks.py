@@ -1,6 +1,7 @@
 import json
 import shutil
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -49,14 +50,16 @@ def test_notebooks_match_their_scripts(name):
     code = [cell for cell in given["cells"] if cell["cell_type"] == "code"]
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
     kinds = [cell["cell_type"] for cell in given["cells"]]
-    assert kinds[1:] == ["markdown", "code"] * len(code)
+    assert all(first != "code" or second == "markdown" for first, second in pairwise(kinds))
 
 
 def test_the_kaggle_notebook_writes_a_submission(execute, whole, tmp_path):
     shutil.copytree(whole, tmp_path / "results")
-    outputs = execute("kaggle", OUTPUTS=tmp_path, DATA="digits", PRESET="smoke")
+    outputs = execute("kaggle", OUTPUTS=tmp_path, DATA="digits", PRESET="smoke", FOLDS=2)
     assert (tmp_path / "submission.csv").read_bytes() == (whole / "submission.csv").read_bytes()
     assert "ensemble" in printed(outputs)
+    assert "2 folds of digits, 1,438 rows" in printed(outputs)
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2 + 3  # the preview, the folds
     assert "ImageId,Label\n1," in printed(outputs)
 
 
@@ -91,6 +94,19 @@ def test_a_report_is_displayed_in_a_frame_or_else_the_plots(tmp_path, monkeypatc
     plot, frame = shown
     assert plot.data == (tmp_path / "curve.png").read_bytes()
     assert 'srcdoc="&lt;p class=&quot;x&quot;&gt;9 &amp;gt; 8&lt;/p&gt;"' in frame.data
+
+
+@pytest.mark.parametrize("attached", [False, True])
+def test_attached_packages_are_installed_without_internet(tmp_path, monkeypatch, attached):
+    commands = []
+    monkeypatch.setattr(host, "run", lambda *command: commands.append(list(map(str, command))))
+    folder = tmp_path / "inputs" / "packages"
+    folder.mkdir(parents=True)
+    if attached:
+        (folder / "jaxlib-1.whl").touch()
+    python = host.install(tmp_path / "code", tmp_path / "environment", wheels=tmp_path / "inputs")
+    assert python == tmp_path / "environment" / "bin" / "python"
+    assert ("--no-index" in commands[-1], str(folder) in commands[-1]) == (attached, attached)
 
 
 def test_a_failing_command_stops_the_notebook(capfd):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.cli.run_dir import Member
-from experiments.cross_validate import SCORES
+from experiments.reporting.out_of_fold import SCORES
 from experiments.tools.publish_entry import PublishEntryOptions, main, rebuild
 from jaxnets.data.submission import read_submission
 from jaxnets.errors import InputError
