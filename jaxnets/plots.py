@@ -27,6 +27,9 @@ from jaxnets.store.atomic import atomic_file
 
 INK, FAINT = "#1b1f24", "#5c6672"
 SERIES = ("#0072b2", "#d55e00", "#008a63", "#b0508a", "#8a6d00", "#57606a")
+MARKERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "X": "✖"}
+"""A marker for each colour of SERIES, so that curves can be told apart without seeing colours, and the same as text."""
+
 CSS_VARIABLES = {INK: "--ink", FAINT: "--faint"} | {color: f"--series-{i}" for i, color in enumerate(SERIES)}
 """CSS variables that replace the colours in an inline SVG, so that a page can define a dark mode."""
 
@@ -76,12 +79,15 @@ class Curve(NamedTuple):
 def plot_curves(axes: Axes, curves: Sequence[Curve], title: str, *, log_scale: bool = True) -> None:
     """Plot one quantity by epoch. The curves have labels; a legend is left to the caller."""
     for curve in curves:
+        number = curve.color % len(SERIES)
         axes.plot(
             curve.epochs,
             curve.values,
-            color=SERIES[curve.color % len(SERIES)],
+            color=SERIES[number],
             linestyle="--" if curve.dashed else "-",
-            marker="o" if len(curve.epochs) == 1 else "",
+            marker=list(MARKERS)[number],
+            markersize=4,
+            markevery=0.15,  # of the diagonal, however many epochs there are
             alpha=0.85,
             label=curve.name,
         )

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from jaxnets import plots
-from jaxnets.plots import SERIES, Curve, inline_svg, plot_curves, save_png
+from jaxnets.plots import MARKERS, SERIES, Curve, inline_svg, plot_curves, save_png
 
 MAX_LEGEND = 6
 """Maximum number of curves with a legend in a PNG file."""
@@ -52,7 +52,11 @@ def page_section(panels: Sequence[Panel], legend: Sequence[Curve]) -> dict[str, 
         [axes] = plots.panels()
         plot_curves(axes, panel.curves, panel.title, log_scale=panel.log_scale)
         charts.append(Markup(inline_svg(axes.figure, panel.description())))
-    entries = [{"name": curve.name, "color": curve.color % len(SERIES), "dashed": curve.dashed} for curve in legend]
+    numbers = [curve.color % len(SERIES) for curve in legend]
+    entries = [
+        {"name": curve.name, "color": number, "marker": list(MARKERS.values())[number], "dashed": curve.dashed}
+        for curve, number in zip(legend, numbers, strict=True)
+    ]
     return {"charts": charts, "legend": entries}
 
 
