@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmark import __main__ as benchmark
-from experiments.benchmark import mlp, sweep
+from experiments.benchmark import deotte, mlp, sweep
 from experiments.benchmark.__main__ import BenchmarkOptions, main
 from experiments.benchmark.case import Case, Weights
 from experiments.benchmark.jaxnets_backend import reduced_bytes
@@ -151,3 +151,10 @@ def test_the_sweep_times_every_size_and_saves_each(monkeypatch, tmp_path, capsys
     assert [row["batch_size"] for row in rows] == [4, 8]
     assert all(row["images_per_second"] > 0 and row["gflops"] > 0 for row in rows)
     assert all(len(line) <= 80 for line in capsys.readouterr().out.splitlines() if "wide_cnn" in line)
+
+
+def test_the_peer_network_needs_torch(monkeypatch, tmp_path):
+    monkeypatch.setattr(deotte, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="torch is not installed"):
+        deotte.main(deotte.DeotteOptions(out=tmp_path / "result.json"))
+    assert list(tmp_path.iterdir()) == []
