@@ -1,7 +1,7 @@
 """Augmentation of small images on the device: one random warp per image, read bilinearly once, and MixUp.
 
-A warp combines rotation, zoom, stretch, shear, shift and elastic deformation. Each image has a key of its own, so its
-random numbers are the same on whichever device they are drawn.
+A warp combines rotation, zoom, stretch, shear, shift, elastic deformation and mirroring. Each image has a key of its
+own, so its random numbers are the same on whichever device they are drawn.
 """
 
 from typing import NamedTuple
@@ -61,6 +61,9 @@ def random_warp(key: jax.Array, warping: WarpConfig, side: int) -> Warp:
         stretch=stretch * warping.stretch,
         shear_degrees=shear * warping.shear_degrees,
     )
+    if warping.flip:
+        flipped = jax.random.bernoulli(jax.random.fold_in(key, 1), warping.flip)
+        matrix *= jnp.where(flipped, jnp.array([[1.0], [-1.0]]), 1)  # the columns are read from right to left
     shift = warping.shift_pixels * jnp.stack([down, right])
     nodes = warping.elastic_pixels * jax.random.normal(key_elastic, (NODES, NODES, 2))
     return Warp(matrix, shift, nodes)

@@ -27,8 +27,8 @@ def check_number(name: str, value: object, wanted: str, allowed: Callable[[Any],
 class WarpConfig:
     """How strongly images are warped at random: every field is a warp, and 0 turns it off.
 
-    Each value but `elastic_pixels` is the half-width of a uniform distribution around no change. Pixels are those of a
-    28 x 28 image and scale with the image's side.
+    Each value but `elastic_pixels` and `flip` is the half-width of a uniform distribution around no change. Pixels are
+    those of a 28 x 28 image and scale with the image's side.
     """
 
     rotation_degrees: float = 10.0
@@ -43,11 +43,14 @@ class WarpConfig:
     """Images are moved by up to this distance on each axis."""
     elastic_pixels: float = 0.7
     """RMS displacement of the elastic field on each axis."""
+    flip: float = 0.0
+    """Probability that an image is mirrored, left to right."""
 
     def __post_init__(self) -> None:
         for strength in fields(self):
             value = getattr(self, strength.name)
             check_number(strength.name, value, "a number of at least 0 and below 90", lambda x: 0 <= x < 90)
+        check_number("flip", self.flip, "a probability, from 0 to 1", lambda x: 0 <= x <= 1)
 
     def has_warp(self) -> bool:
         """Return True if any warp is turned on."""

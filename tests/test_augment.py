@@ -108,6 +108,16 @@ def test_stretch_changes_the_aspect_at_constant_area():
     np.testing.assert_allclose(np.quantile(draws, [0, 0.25, 0.5, 0.75, 1]), [-1, -0.5, 0, 0.5, 1], atol=0.05)
 
 
+def test_images_are_mirrored_with_the_given_probability(pictures):
+    images, keys = pictures(400, 8, 8, 1), split_keys(400)
+    mirrored = images[:, :, ::-1]
+    np.testing.assert_allclose(augmented(keys, images, replace(NO_WARP, flip=1.0)), mirrored, atol=1e-6)
+    half = augmented(keys, images, replace(NO_WARP, flip=0.5))
+    changed = np.abs(half - images).max(axis=(1, 2, 3)) > 1e-6
+    np.testing.assert_allclose(half[changed], mirrored[changed], atol=1e-6)
+    assert 150 < changed.sum() < 250  # five standard deviations
+
+
 def test_elastic_pixels_are_the_rms_of_the_field_at_the_border_too():
     side, strength = 56, replace(NO_WARP, elastic_pixels=0.7)
     # At half size no pixel is read from outside, and the values of the ramps are the points that were read.

@@ -7,12 +7,9 @@ they are augmented.
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from jaxnets import data
-from jaxnets.augment import augment
-from jaxnets.plots import image_grid, new_figure, plot_image, save_png
 from jaxnets.recipes import preset
 
 from ..cli.options import PresetName, run
@@ -40,6 +37,8 @@ def first_rows(labels: np.ndarray, count: int) -> np.ndarray:
 
 def save_images(path: Path, title: str, images: np.ndarray, columns: int) -> None:
     """Write the images (N, H, W, C), row by row, to a PNG file."""
+    from jaxnets.plots import image_grid, new_figure, plot_image, save_png
+
     rows = -(-len(images) // columns)
     figure = new_figure(0.6 * columns, 0.6 * rows + 0.4)
     figure.suptitle(title)
@@ -49,6 +48,10 @@ def save_images(path: Path, title: str, images: np.ndarray, columns: int) -> Non
 
 
 def main(options: PreviewOptions) -> None:
+    import jax
+
+    from jaxnets.augment import augment
+
     digits = data.load(options.data, options.data_path)
     strength = preset(options.preset).recipes[0].training.augmentation
     rows = first_rows(digits.y_train, COLUMNS)
