@@ -7,12 +7,16 @@ import threading
 import time
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from jaxnets.errors import InputError
 from jaxnets.store.atomic import read_json
 
 from .cli.console import say
 from .cli.options import Options, run, start_jax
+
+if TYPE_CHECKING:
+    from .demo.predictor import Predictor
 
 TIMED_PREDICTIONS = 50
 """Number of predictions that are timed at the start."""
@@ -32,6 +36,11 @@ def published_accuracies(names: list[str]) -> dict[str, float | None]:
 
     results = {name: read_json(PRETRAINED / name / "result.json") for name in [*names, "scratch"]}
     return {name: result.get("test_accuracy", result.get("test_accuracy_mean")) for name, result in results.items()}
+
+
+def describe(predictor: "Predictor") -> dict[str, Any]:
+    """Return what the page shows besides predictions: accuracies, and below which confidence it is not sure."""
+    return {"accuracies": published_accuracies(predictor.names), "threshold": predictor.calibration.threshold}
 
 
 def open_browser(address: str) -> None:
@@ -67,7 +76,7 @@ def main(options: DrawOptions) -> None:
         say(f"{address} can be opened on this machine only; Ctrl-C closes it")
         if options.browser:
             open_browser(address)
-        serve(make_app(predictor, published_accuracies(predictor.names), port=port), listener)
+        serve(make_app(predictor, describe(predictor), port=port), listener)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from flax import nnx
 
 from jaxnets.augment import Warp, tta_views, warp_image
 from jaxnets.errors import InputError
+from jaxnets.inference.calibrate import apply_temperature
 from jaxnets.models import load_pretrained
 from jaxnets.models.functional import apply, split
 from jaxnets.normalise import SIDE, normalise
@@ -27,19 +28,33 @@ VIEWS = 9
 """Number of views of each drawing; the first one is not augmented."""
 
 
+class Calibration(NamedTuple):
+    """How the ensemble's confidence is scaled, and below which confidence its prediction is uncertain."""
+
+    temperature: float = 1.0
+    threshold: float = 0.0
+
+
 class Prediction(NamedTuple):
     """The views of a drawing, and the probabilities of M convolutional models and of the NumPy model."""
 
     views: np.ndarray  # (V, 28, 28) uint8
     members: np.ndarray  # (M, V, K)
+    ensemble: np.ndarray  # (K,), calibrated, for the first view
     scratch: np.ndarray  # (K,), for the first view
 
 
 class Predictor:
     """Callable: ink (H, W) uint8 of any size -> Prediction. Raises ValueError if there is no ink."""
 
-    def __init__(self, models: Mapping[str, nnx.Module], scratch: tuple[list, MLPConfig]):
+    def __init__(
+        self,
+        models: Mapping[str, nnx.Module],
+        scratch: tuple[list, MLPConfig],
+        calibration: Calibration = Calibration(),  # noqa: B008  # immutable
+    ):
         self.names = list(models)
+        self.calibration = calibration
         self.scratch = scratch
         graphdefs, *arrays = zip(*map(split, models.values()), strict=True)
         self.weights = jax.device_put(list(zip(*arrays, strict=True)))
@@ -61,10 +76,12 @@ class Predictor:
     def __call__(self, ink: np.ndarray) -> Prediction:
         image = normalise(ink)
         views = self.make_views(image, self.warps)
-        members = self.classify(self.weights, views)
+        members = np.asarray(self.classify(self.weights, views))
+        mean = np.maximum(members[:, 0].mean(axis=0), np.finfo(np.float32).tiny)  # 0 has no logarithm
+        ensemble = np.exp(apply_temperature(np.log(mean), self.calibration.temperature))
         params, settings = self.scratch
         scratch = np.exp(predict_scratch(params, image[None].astype(np.float32) / 255, settings)[0])
-        return Prediction(np.rint(np.asarray(views)[..., 0] * 255).astype(np.uint8), np.asarray(members), scratch)
+        return Prediction(np.rint(np.asarray(views)[..., 0] * 255).astype(np.uint8), members, ensemble, scratch)
 
     def milliseconds(self, count: int) -> list[float]:
         """Return the times of `count` predictions in ascending order. The first call also compiles."""
@@ -85,13 +102,22 @@ def load_scratch(folder: Path) -> tuple[list, MLPConfig]:
     return load_params(folder / "weights.npz"), MLPConfig(**settings | {"widths": tuple(settings["widths"])})
 
 
+def load_calibration(folder: Path) -> Calibration:
+    """Return the calibration of the published models, from the report of their evaluation; none if there is none."""
+    report = folder / "evaluation" / "report.json"
+    ensemble = read_json(report)["ensemble"] if report.is_file() else {}
+    if ensemble.get("temperature") is None or ensemble.get("confidence_threshold") is None:
+        return Calibration()
+    return Calibration(ensemble["temperature"], ensemble["confidence_threshold"])
+
+
 def load_all(folder: Path = PRETRAINED) -> Predictor:
     """Load the pretrained models; raise InputError if one is missing, or if its files were changed."""
     try:
         models = {name: load_pretrained(name, folder) for name in FAMILIES}
         for name in models:
             check_manifest(folder / name)
-        return Predictor(models, load_scratch(folder / "scratch"))
+        return Predictor(models, load_scratch(folder / "scratch"), load_calibration(folder))
     except InputError:
         raise
     except (OSError, ValueError) as error:

@@ -108,8 +108,8 @@ async def read(request: Request) -> np.ndarray:
 def to_json(prediction: "Prediction") -> dict[str, Any]:
     """Return probabilities of ensemble, members, views and NumPy model, and the views as base64, for the page."""
     return {
-        "ensemble": prediction.members.mean((0, 1)).tolist(),
-        "members": prediction.members.mean(1).tolist(),
+        "ensemble": prediction.ensemble.tolist(),
+        "members": prediction.members[:, 0].tolist(),
         "views": prediction.members.mean(0).tolist(),
         "scratch": prediction.scratch.tolist(),
         "images": [base64.b64encode(view.tobytes()).decode() for view in prediction.views],

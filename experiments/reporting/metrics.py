@@ -54,6 +54,8 @@ class EnsembleSummary:
     valid_nll_calibrated: float | None = None
     valid_calibration_error: float | None = None
     valid_calibration_error_calibrated: float | None = None
+    confidence_threshold: float | None = None
+    """Of the validation images that are classified with this calibrated confidence or more, 99.9 % are correct."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +213,12 @@ def add_validation(
         mean: (M, N, K) the log of the mean probabilities over the views.
         labels: (N,) the labels.
     """
-    from jaxnets.inference.calibrate import apply_temperature, calibration_error, fit_temperature
+    from jaxnets.inference.calibrate import (
+        apply_temperature,
+        calibration_error,
+        confidence_threshold,
+        fit_temperature,
+    )
     from jaxnets.inference.ensemble import accuracy, combine, nll
 
     if not len(labels):
@@ -229,6 +236,7 @@ def add_validation(
         valid_nll_calibrated=nll(calibrated, labels),
         valid_calibration_error=calibration_error(log_probs, labels),
         valid_calibration_error_calibrated=calibration_error(calibrated, labels),
+        confidence_threshold=confidence_threshold(calibrated, labels, accuracy=0.999),
     )
 
 

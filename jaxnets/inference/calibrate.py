@@ -32,3 +32,13 @@ def calibration_error(log_probs: np.ndarray, labels: np.ndarray, *, bins: int = 
     bin_indices = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = np.bincount(bin_indices, confidence - correct, minlength=bins)
     return float(np.abs(gaps).sum() / len(labels))
+
+
+def confidence_threshold(log_probs: np.ndarray, labels: np.ndarray, *, accuracy: float) -> float:
+    """Return the lowest confidence for which at least the fraction `accuracy` of all predictions that are as confident
+    or more are correct; 1 if there is none. log_probs (N, K), labels (N,)."""
+    confidence = np.exp(log_probs.max(axis=-1))
+    order = np.argsort(-confidence)
+    correct = (log_probs.argmax(axis=-1) == labels)[order]
+    enough = np.cumsum(correct) / np.arange(1, len(labels) + 1) >= accuracy
+    return float(confidence[order][enough].min(initial=1))

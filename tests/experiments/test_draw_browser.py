@@ -9,7 +9,7 @@ from playwright import sync_api as playwright
 
 from experiments.demo.predictor import load_all
 from experiments.demo.server import listen, make_app, make_server
-from experiments.draw import published_accuracies
+from experiments.draw import describe
 from tests.experiments.strokes import strokes
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -27,7 +27,7 @@ def address():
     predictor.milliseconds(1)
     with listen(0) as listener:
         port = listener.getsockname()[1]
-        running = make_server(make_app(predictor, published_accuracies(predictor.names), port=port))
+        running = make_server(make_app(predictor, describe(predictor), port=port))
         thread = threading.Thread(target=running.run, args=([listener],))
         thread.start()
         yield f"http://127.0.0.1:{port}/"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from experiments.demo.predictor import VIEWS, Predictor, load_all
+from experiments.demo.predictor import VIEWS, Calibration, Predictor, load_all
 from experiments.tools.list_models import pretrained_accuracy
 from jaxnets.errors import InputError
 from jaxnets.models import create_model
@@ -47,6 +47,13 @@ def test_each_model_gives_the_probabilities_of_a_separate_call(models, predictor
     for name, found in zip(models, prediction.members, strict=True):
         np.testing.assert_allclose(found[:1], nnx.softmax(models[name](image)), rtol=1e-4)
     assert len(np.unique(prediction.members[0].round(6), axis=0)) == VIEWS
+
+
+def test_the_confidence_of_the_ensemble_is_calibrated(models, ink):
+    scratch = (init_params(np.random.default_rng(0), (784, 8, 10)), MLPConfig(widths=(784, 8, 10)))
+    prediction = Predictor(models, scratch, Calibration(temperature=0.5, threshold=0.9))(ink)
+    squares = prediction.members[:, 0].mean(axis=0) ** 2
+    np.testing.assert_allclose(prediction.ensemble, squares / squares.sum(), rtol=1e-4)
 
 
 def test_the_views_are_the_inputs_of_the_models(models, predictor, ink):

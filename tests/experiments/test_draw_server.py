@@ -12,19 +12,19 @@ from starlette.testclient import TestClient
 
 from experiments import draw
 from experiments.demo import predictor, server
-from experiments.demo.predictor import Prediction
+from experiments.demo.predictor import Calibration, Prediction
 from experiments.draw import DrawOptions, main
 from jaxnets.errors import InputError
 from jaxnets.normalise import normalise
 from tests.faults.attacks import ATTACKS, BINARY, CUT, DRAWING, get, is_open, post, strike
 
 PORT = 8028
-ABOUT = {"resnet": 0.997, "scratch": 0.9818}
+ABOUT = {"accuracies": {"resnet": 0.997, "scratch": 0.9818}, "threshold": 0.9}
 
 
 def predict(ink):
     """A predictor with two members, three views and uniform probabilities."""
-    return Prediction(np.stack(3 * [normalise(ink)]), np.full((2, 3, 10), 0.1), np.full(10, 0.1))
+    return Prediction(np.stack(3 * [normalise(ink)]), np.full((2, 3, 10), 0.1), np.full(10, 0.1), np.full(10, 0.1))
 
 
 @pytest.fixture
@@ -223,7 +223,11 @@ def test_a_text_browser_does_not_block_the_server(monkeypatch, tmp_path):
             assert browser.recv(4) == b"page"
 
     monkeypatch.setattr(server, "serve", serve)
-    monkeypatch.setattr(predictor, "load_all", lambda: SimpleNamespace(names=[], milliseconds=lambda count: [1.0]))
+    monkeypatch.setattr(
+        predictor,
+        "load_all",
+        lambda: SimpleNamespace(names=[], milliseconds=lambda count: [1.0], calibration=Calibration()),
+    )
     monkeypatch.setattr(draw, "start_jax", lambda options: None)
     main(DrawOptions(port=0))
 

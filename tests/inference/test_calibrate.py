@@ -4,7 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
-from jaxnets.inference.calibrate import apply_temperature, calibration_error, fit_temperature
+from jaxnets.inference.calibrate import (
+    apply_temperature,
+    calibration_error,
+    confidence_threshold,
+    fit_temperature,
+)
 from jaxnets.inference.ensemble import nll
 
 
@@ -55,3 +60,14 @@ def test_calibration_error_by_hand(confidences, correct, bins, error):
         log_probs = np.log(probs)
     labels = 1 - np.array(correct)
     np.testing.assert_allclose(calibration_error(log_probs, labels, bins=bins), error, atol=1e-12)
+
+
+@pytest.mark.parametrize(("accuracy", "expected"), [(1.0, 0.9), (0.75, 0.7), (0.6, 0.6), (0.5, 0.6)])
+def test_the_confidence_threshold_by_hand(accuracy, expected):
+    confidence, correct = np.array([0.6, 0.95, 0.8, 0.9, 0.7]), np.array([0, 1, 0, 1, 1])
+    log_probs = np.log(np.stack([confidence, 1 - confidence], axis=1))
+    np.testing.assert_allclose(confidence_threshold(log_probs, 1 - correct, accuracy=accuracy), expected)
+
+
+def test_the_confidence_threshold_is_one_if_the_most_confident_prediction_is_wrong():
+    assert confidence_threshold(np.log([[0.9, 0.1], [0.6, 0.4]]), np.array([1, 0]), accuracy=0.9) == 1

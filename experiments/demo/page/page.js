@@ -244,12 +244,13 @@ function showImage({ canvas, name, caption }, base64, probabilities) {
 
 function showPrediction(probabilities) {
   const [first, second] = DIGITS.toSorted((a, b) => probabilities[b] - probabilities[a]);
+  const sure = probabilities[first] >= about.threshold;
   $("digit").textContent = first;
   const confidence = $("confidence");
-  confidence.replaceChildren("confidence ");
+  confidence.replaceChildren(sure ? "confidence " : "not sure: confidence ");
   element(confidence, "strong", { textContent: percent(probabilities[first]) });
   if (!isSmall(probabilities[second])) confidence.append(`, second: ${second} with ${percent(probabilities[second])}`);
-  announce(`Prediction ${first}, confidence ${percent(probabilities[first])}.`);
+  announce(`Prediction ${first}, ${sure ? "" : "not sure: "}confidence ${percent(probabilities[first])}.`);
 }
 
 function showNothing() {
@@ -291,7 +292,7 @@ function showError(text) {
 DIGITS.forEach((digit) => element($("digits"), "th", { scope: "col", textContent: digit }));
 element(element($("digits"), "th", { scope: "col" }), "span", { className: "unseen", textContent: "prediction" });
 const about = await (await fetch("/about")).json();
-const rows = Object.entries(about).map(([name, accuracy]) => row(name, accuracy));
+const rows = Object.entries(about.accuracies).map(([name, accuracy]) => row(name, accuracy));
 show(null);
 $("status").textContent = "";
 new ResizeObserver(paint).observe(paper);
