@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.store.checkpoint import saved_steps
+from jaxnets.store.checkpoint import save, saved_steps
 from jaxnets.store.manifest import write_manifest
 from tests.faults import inputs
 
@@ -189,6 +189,11 @@ def foreign_manifest(step: Path) -> None:
     write_manifest(step, {"network": "", "views": 3})
 
 
+def step_of_another_model(step: Path) -> None:
+    shutil.rmtree(step)
+    save(step.parent, int(step.name), {"average": {"kernel": np.ones((3, 2), np.float16)}, "rest": {}}, {})
+
+
 def remove_one_file(path: Path) -> None:
     files = sorted(file for file in path.rglob("*") if file.is_file() and file.name != "seal.json")
     files[len(files) // 2].unlink()
@@ -270,6 +275,7 @@ STATES: dict[str, Make] = {
     "unfinished: a missing file": unfinished(each(remove_one_file)),
     "unfinished: a newer format": unfinished(each(write("seal.json", FUTURE))),
     "unfinished: not a step": unfinished(each(foreign_manifest)),
+    "unfinished: another model's": unfinished(each(step_of_another_model)),
     "unfinished: invalid metadata": unfinished(each(with_new_manifest(write("rest/_METADATA", "[]")))),
     "manifest: empty": run(write("seal.json", ""), keep_manifest=True),
     "manifest: a list": run(write("seal.json", "[]"), keep_manifest=True),
@@ -279,7 +285,7 @@ STATES: dict[str, Make] = {
     "manifest: 100 MB": run(write("seal.json", b" " * 10**8), keep_manifest=True),
     "manifest: an unexpected file": run(write("notes", "mine"), keep_manifest=True),
     "manifest: a changed file": run(write("config.json", "{}"), keep_manifest=True),
-    "manifest: a link": run(lambda run: replaced_by_link(run / "best"), keep_manifest=True),
+    "manifest: a link": run(lambda run: replaced_by_link(run / "state"), keep_manifest=True),
     "manifest: a pipe": run(lambda run: os.mkfifo(run / "pipe"), keep_manifest=True),
     "member: damaged": job(write("members/wide_cnn-0/metrics.csv", "")),
     "member: no folder": job(lambda out: replaced_by("members", Path.touch)(out)),
@@ -387,6 +393,11 @@ COMMANDS: dict[str, list[str]] = {
         "--process-id",
         "1",
     ],
+    "a student that occurs twice": [*PIPELINE, *DIGITS, "--students", "senet", "senet"],
+    "a size that no model has": [*PIPELINE, *DIGITS, "--sizes", "colour", "3"],
+    "a size that the data determine": ["train", *SMOKE, *DIGITS, "--sizes", "num_classes", "5"],
+    "a student of another seed": ["train", *SMOKE, *DIGITS, "--student", "--seeds", "2", "--network-seed", "1"],
+    "a student without teachers": ["train", *SMOKE, *DIGITS, "--student"],
     "nothing trained": ["predict", *SMOKE, *DIGITS],
     "no ensemble": ["evaluate", *SMOKE, *DIGITS],
     "zero views": [*SCORE, "--views", "0"],
