@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnets.config import to_json
-from jaxnets.data import Digits, load, read_submission
+from jaxnets.data import Digits, load
 from jaxnets.data.idx import IdxFile, decode_idx, encode_idx
 from jaxnets.data.pixel_csv import decode_train
 from jaxnets.errors import InputError
@@ -160,13 +160,6 @@ def equal(value: Any, other: Any) -> bool:
     return bool(np.array_equal(value, other))
 
 
-def submission_problem(read: np.ndarray, content: bytes) -> str:
-    """Check that each id from 1 to T has the class of its line."""
-    text = content.decode().removeprefix("\ufeff").replace("\r\n", "\n").removesuffix("\n")
-    rows = sorted((int(number), int(label)) for number, label in (line.split(",") for line in text.split("\n")[1:]))
-    return "" if rows == list(enumerate(read.tolist(), 1)) else "predictions with other values"
-
-
 def rows_problem(read: np.ndarray, content: bytes) -> str:
     return "" if read.dtype == bool and len(read) == 6 else "not one value per image"
 
@@ -247,7 +240,6 @@ def kinds(folder: Path) -> list[Kind]:
     def read_npz(path: Path) -> Digits:
         return load(str(path))
 
-    submission = b"ImageId,Label\n" + b"".join(b"%d,%d\n" % (row, row % 7) for row in range(1, 30))
     return [
         Kind("train.csv", inputs.TRAIN, read_csv, table_problem),
         Kind("train.csv.gz", gzip.compress(inputs.TRAIN, mtime=0), read_csv, unchanged(decode_train(inputs.TRAIN, ""))),
@@ -255,7 +247,6 @@ def kinds(folder: Path) -> list[Kind]:
         Kind("my.npz", inputs.npz(), read_npz, arrays_problem),
         *(Kind("my.npz", member(name), read_npz, arrays_problem, packer(name)) for name in inputs.DIGITS),
         *model_kinds(folder),
-        Kind("submission.csv", submission, read_submission, submission_problem),
     ]
 
 
