@@ -122,5 +122,5 @@ def test_measured_numbers_of_easy_images(few_digits, monkeypatch):
 
 
 def test_the_most_disputed_image_has_the_most_confident_mean_without_agreement():
-    agreed, close, confident = ([[0.9, 0.1], [0.9, 0.1]], [[0.6, 0.4], [0.3, 0.7]], [[0.95, 0.05], [0.45, 0.55]])
-    assert most_disputed(np.array([agreed, close, confident]).swapaxes(0, 1)) == 2
+    agreeing, close, confident = ([[0.9, 0.1], [0.9, 0.1]], [[0.6, 0.4], [0.3, 0.7]], [[0.95, 0.05], [0.45, 0.55]])
+    assert most_disputed(np.array([agreeing, close, confident]).swapaxes(0, 1)) == 2
