@@ -104,8 +104,6 @@ def test_a_shell_completes_options_and_their_values():
 def error_of(tmp_path, monkeypatch, capsys):
     """error_of(main, options, *arguments) -> the error of a program that exits with code 2."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "text.npz").write_text("no archive")
-    np.savez(tmp_path / "cut.npz", x_train=np.zeros((4, 8, 8), np.uint8))
 
     def call(main, options, *arguments):
         monkeypatch.setattr(sys, "argv", ["experiment", "--no-compilation-cache", *arguments])

@@ -104,21 +104,17 @@ def few_digits(monkeypatch):
 def test_measured_numbers_can_be_saved_and_drawn(few_digits, tmp_path, monkeypatch):
     monkeypatch.setattr(guide_figures, "SECONDS", 0.3)
     monkeypatch.setattr(guide_figures, "LEARNING_RATES", {8: (0.1, 0.5), 64: (0.5,)})
+    numbers = {}
     for name in ("linear", "training", "confusion", "warps"):
-        numbers = json.loads(json.dumps(FIGURES[name].measure(FigureOptions())))
-        FIGURES[name].draw(tmp_path / f"{name}.png", numbers)
+        numbers[name] = json.loads(json.dumps(FIGURES[name].measure(FigureOptions())))
+        FIGURES[name].draw(tmp_path / f"{name}.png", numbers[name])
         assert imread(tmp_path / f"{name}.png")[..., :3].std() > 0.05
-
-
-def test_measured_numbers_of_easy_images(few_digits, monkeypatch):
-    monkeypatch.setattr(guide_figures, "SECONDS", 0.3)
-    assert guide_figures.measure_linear()["test_accuracy"] == 1
-    assert np.trace(guide_figures.measure_confusion()["counts"]) == 5 * 60
-    curve = guide_figures.by_seconds(8, guide_figures.mnist_rows(validate=True))
+    assert numbers["linear"]["test_accuracy"] == 1
+    assert np.trace(numbers["confusion"]["counts"]) == 5 * 60
+    curve = numbers["training"]["batches"]["8"]
     assert curve["accuracy"][-1] == 1
     assert curve["seconds"] == sorted(curve["seconds"])
-    warps = guide_figures.measure_warps()
-    assert (guide_figures.unpack(warps["image"]) != guide_figures.unpack(warps["warps"]["all"][0])).any()
+    assert numbers["warps"]["image"] != numbers["warps"]["warps"]["all"][0]
 
 
 def test_the_most_disputed_image_has_the_most_confident_mean_without_agreement():
