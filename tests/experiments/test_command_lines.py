@@ -21,8 +21,7 @@ from experiments.cli.paths import writable_file
 from experiments.cli.presets import chosen_preset
 from experiments.draw import DrawOptions
 from experiments.pseudo_label import choose_pseudo_labels
-from experiments.studies import figures, speedrun
-from experiments.studies.figures import FigureOptions
+from experiments.studies import speedrun
 from experiments.studies.speedrun import SpeedrunOptions
 from experiments.tools import classify_photo, export, list_models
 from experiments.tools.classify_photo import ClassifyOptions
@@ -63,7 +62,7 @@ def test_help_does_not_import_jax(script):
     assert done.stderr == ""
     *text, end = done.stdout.splitlines()
     assert end == "exit 0 False"
-    assert {"launch": "--processes", "draw": "--port", "list_models": "--preset"}.get(
+    assert {"launch": "--processes", "draw": "--port", "list_models": "--preset", "figures": "--to"}.get(
         script.rpartition(".")[2], "--out"
     ) in "\n".join(text)
 
@@ -134,7 +133,7 @@ def no_device(monkeypatch):
         (
             classify_photo.main,
             ClassifyOptions(
-                image=ROOT / "experiments" / "studies" / "figures" / "answer.png", out=Path("new/answer.png")
+                image=ROOT / "experiments" / "studies" / "figures" / "linear.png", out=Path("new/answer.png")
             ),
         ),
         (draw.main, DrawOptions(port=0, browser=False)),
@@ -154,7 +153,6 @@ def test_a_missing_device_is_named(tmp_path, monkeypatch, main, given):
         (export.main, ExportOptions(runs=(Path("nowhere"),), out=Path("new/a/b.jax")), "nowhere"),
         (classify_photo.main, ClassifyOptions(image=Path("nowhere.png"), out=Path("new/a/b.png")), r"nowhere\.png"),
         (speedrun.main, SpeedrunOptions(data="digits", devices=99, out=Path("new/a/b.json")), "devices: 99"),
-        (figures.main, FigureOptions(only=("answer",), data="nowhere", to=Path("new/a")), "'nowhere'"),
     ],
 )
 def test_an_error_creates_no_directory(tmp_path, monkeypatch, main, given, words):
