@@ -27,7 +27,7 @@ def assert_same(found, expected):
             np.testing.assert_array_equal(array, expected_array)
 
 
-@pytest.mark.parametrize("name", ["best.npz", "best", "best.weights", ".npz", "sieben ü.npz"])
+@pytest.mark.parametrize("name", ["best.npz", "best", "sieben ü.npz"])
 def test_saved_parameters_are_loaded_from_the_same_path(tmp_path, params, name):
     save_params(tmp_path / name, params)
     assert names(tmp_path) == [name]
@@ -41,36 +41,6 @@ def test_any_number_of_layers_is_saved_in_order(tmp_path, widths, dtype):
     params = [(w.astype(dtype), np.asfortranarray(b + w[0])) for w, b in params]
     save_params(tmp_path / "w.npz", params)
     assert_same(load_params(tmp_path / "w.npz"), params)
-
-
-def test_saving_again_replaces_the_file(tmp_path, params):
-    path = tmp_path / "w.npz"
-    save_params(path, init_params(np.random.default_rng(1), (9, 9)))
-    save_params(path, params)
-    assert_same(load_params(path), params)
-
-
-def ragged(path, params):
-    save_params(path, [*params, ([[1.0], [2.0, 3.0]], [0.0])])
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, params):
-    path = tmp_path / "w.npz"
-    with pytest.raises(ValueError, match="inhomogeneous"):
-        ragged(path, params)
-    assert names(tmp_path) == []
-    save_params(path, params)
-    with pytest.raises(ValueError, match="inhomogeneous"):
-        ragged(path, init_params(np.random.default_rng(1), (9, 9)))
-    assert names(tmp_path) == ["w.npz"]
-    assert_same(load_params(path), params)
-
-
-def test_a_failed_rename_leaves_no_temporary_file(tmp_path, params):
-    (tmp_path / "w.npz" / "full").mkdir(parents=True)
-    with pytest.raises(OSError, match=r"w\.npz"):
-        save_params(tmp_path / "w.npz", params)
-    assert names(tmp_path) == ["w.npz"]
 
 
 def saved_bytes(path, params):
@@ -101,10 +71,6 @@ def zeros(**shapes):
     return lambda path, params: savez(path, **{name: np.zeros(shape) for name, shape in shapes.items()})
 
 
-def with_header(old, new):
-    return lambda path, params: member_changed(path, params, lambda name, data: data.replace(old, new))
-
-
 DAMAGES = {
     "empty": lambda path, params: path.write_bytes(b""),
     "cut in two": lambda path, params: path.write_bytes(saved_bytes(path, params)[:300]),
@@ -113,7 +79,9 @@ DAMAGES = {
     "pickle": lambda path, params: path.write_bytes(pickle.dumps(params)),
     "no npy inside": lambda path, params: member_changed(path, params, lambda name, data: b"1, 2"),
     "header damaged": lambda path, params: member_changed(path, params, lambda name, data: flipped(data, 20)),
-    "giant": with_header(b"(5, 4), }           ", b"(5, 99999999999999)}"),
+    "giant": lambda path, params: member_changed(
+        path, params, lambda name, data: data.replace(b"(5, 4), }           ", b"(5, 99999999999999)}")
+    ),
     "objects": lambda path, params: savez(path, w0=np.array([[print]]), b0=np.array([print])),
     "complex": lambda path, params: savez(path, w0=np.zeros((2, 2), complex), b0=np.zeros(2, complex)),
     "other names": zeros(kernel=(3, 2), bias=(2,)),
