@@ -59,7 +59,7 @@ def top_level(tree):
 
 
 def module_of(name):
-    """The module of ours that an imported name is or comes from, None if it is somebody else's."""
+    """Return the module of this repository that an imported name is or comes from, None if it is foreign."""
     while name and name not in PATHS:
         name = name.rpartition(".")[0]
     return name or None
@@ -97,7 +97,7 @@ def test_packages_do_not_import_each_other_in_a_circle():
     """Folders of experiments and packages of jaxnets, by what their modules import at their top or later."""
     package = lambda module: module if PATHS[module].name == "__init__.py" else module.rpartition(".")[0]
     arrows = {(package(a), package(b)) for a in PATHS for b in edges(a)} - {(p, p) for p in map(package, PATHS)}
-    stages = ("jaxnets", "experiments")  # modules beside the packages
+    stages = ("jaxnets", "experiments")  # modules next to the packages
     circles = [(a, b) for a, b in arrows if (b, a) in arrows and not {a, b} & set(stages)]
     assert circles == []
 

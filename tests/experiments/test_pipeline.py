@@ -36,7 +36,7 @@ def test_the_report_is_complete(whole):
     assert not list(whole.rglob(".*"))
 
 
-def test_the_submission_holds_the_ensembles_predictions(whole):
+def test_the_submission_has_the_predictions_of_the_ensemble(whole):
     log_probs = np.load(whole / "ensemble" / "log_probs_test.npz")["log_probs"]
     labels = read_submission(whole / "submission.csv")
     assert labels.shape == (359,)

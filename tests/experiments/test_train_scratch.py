@@ -65,7 +65,7 @@ def test_no_plot_is_empty(finished):
         assert imread(finished / name)[..., :3].std() > 0.05
 
 
-def test_what_is_finished_is_not_trained_again(finished):
+def test_finished_seeds_are_not_trained_again(finished):
     before = files(finished)
     for leftover in (".seed-0.unfinished/epoch-1/weights.npz", ".mistakes.png.1.0123abcd.tmp"):  # left by a kill
         (finished / leftover).parent.mkdir(parents=True, exist_ok=True)
@@ -221,7 +221,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize(("damage", "words"), DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_network_is_an_error_and_not_used(finished, tmp_path, damage, words):
+def test_a_damaged_seed_is_an_error_and_not_used(finished, tmp_path, damage, words):
     out = tmp_path / "out"
     shutil.copytree(finished, out)
     damage(out / "seed-0")

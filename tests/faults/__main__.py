@@ -47,7 +47,7 @@ PROTOCOLS = {
     "leaks of pipelines": (endurance.pipelines, 2, 5),
     "two writers in one directory": (store.writers, 10, 50),
     "a process that dies, stalls or raises": (peers.losses, 3, 60),
-    "invalid files and arguments": (entries.refusals, 15, 300),
+    "invalid files and arguments": (entries.rejections, 15, 300),
     "unusual valid files": (entries.acceptances, 3, 12),
     "a file changed at random": (mutate.mutations, 300, 10_000),
     "downloads, killed or two at once": (downloads.downloads, 3, 30),

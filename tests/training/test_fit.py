@@ -99,7 +99,7 @@ def test_progress_is_reported(train, tmp_path):
 
 
 @pytest.mark.parametrize("kills", [[(0, 1)], [(1, 0)], [(1, 5), (2, 1)], [(3, 0)]])
-def test_a_killed_run_resumes_to_the_same_bits(train, uninterrupted, read_saved, tmp_path, kills):
+def test_a_killed_run_resumes_to_bitwise_identical_results(train, uninterrupted, read_saved, tmp_path, kills):
     for stop in kills:
         with pytest.raises(KilledError):
             train(tmp_path, on_progress=kill_at(*stop))
@@ -108,7 +108,9 @@ def test_a_killed_run_resumes_to_the_same_bits(train, uninterrupted, read_saved,
     assert checkpoint.saved_steps(tmp_path / "state") == [2 * STEPS, 3 * STEPS]
 
 
-def test_a_run_killed_before_a_save_resumes_to_the_same_bits(train, uninterrupted, read_saved, tmp_path, monkeypatch):
+def test_a_run_killed_before_a_save_resumes_to_bitwise_identical_results(
+    train, uninterrupted, read_saved, tmp_path, monkeypatch
+):
     def save(path, step, *arguments, save=checkpoint.save, **options):
         if step == STEPS:
             raise KilledError
@@ -219,7 +221,7 @@ def test_a_full_disk_is_detected_before_anything_is_written(train, uninterrupted
     assert not list(tmp_path.iterdir())
 
 
-def test_predictions_that_are_not_finite_are_not_scored(train, tmp_path, monkeypatch):
+def test_predictions_that_are_not_finite_are_not_evaluated(train, tmp_path, monkeypatch):
     def predict(*arguments):
         return np.full((6, 10), np.nan if checkpoint.saved_steps(tmp_path / "state") else -1)
 
