@@ -1,5 +1,6 @@
 """The invalid inputs and random changes of `tests.faults`, in this process."""
 
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from jaxnets.errors import InputError
 from jaxnets.recipes import smoke
 from jaxnets.runs import RunConfig, outline, read_config
 from tests.faults import cases, inputs, mutate
+from tests.faults.__main__ import PROTOCOLS
 from tests.faults.entries import LINE, listing
 
 LARGE = ("bomb", "too large", "other pixels", "1,000")
@@ -149,6 +151,11 @@ def assert_short(error):
     assert error.count("\n") == 0
     assert "Fix: " in error
     assert len(error) <= LINE
+
+
+def test_the_table_in_the_readme_has_every_protocol():
+    table = (Path(__file__).parent / "faults" / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| (.+?) \| [\d,]+ \|", table, re.MULTILINE) == list(PROTOCOLS)
 
 
 @pytest.fixture
