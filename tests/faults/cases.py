@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.store.checkpoint import save, saved_steps
+from jaxnets.store.checkpoint import saved_steps
 from jaxnets.store.manifest import write_manifest
 from tests.faults import inputs
 
@@ -189,11 +189,6 @@ def foreign_manifest(step: Path) -> None:
     write_manifest(step, {"network": "", "views": 3})
 
 
-def step_of_another_model(step: Path) -> None:
-    shutil.rmtree(step)
-    save(step.parent, int(step.name), {"average": {"kernel": np.ones((3, 2), np.float16)}, "rest": {}}, {})
-
-
 def remove_one_file(path: Path) -> None:
     files = sorted(file for file in path.rglob("*") if file.is_file() and file.name != "seal.json")
     files[len(files) // 2].unlink()
@@ -275,7 +270,6 @@ STATES: dict[str, Make] = {
     "unfinished: a missing file": unfinished(each(remove_one_file)),
     "unfinished: a newer format": unfinished(each(write("seal.json", FUTURE))),
     "unfinished: not a step": unfinished(each(foreign_manifest)),
-    "unfinished: another model's": unfinished(each(step_of_another_model)),
     "unfinished: invalid metadata": unfinished(each(with_new_manifest(write("rest/_METADATA", "[]")))),
     "manifest: empty": run(write("seal.json", ""), keep_manifest=True),
     "manifest: a list": run(write("seal.json", "[]"), keep_manifest=True),

@@ -186,6 +186,16 @@ def test_a_folder_of_another_config_is_rejected(train, uninterrupted, tiny_confi
     assert files(uninterrupted) == before
 
 
+def test_a_checkpoint_of_another_model_is_rejected_and_kept(train, tmp_path):
+    items = {name: {"kernel": np.ones((3, 2), np.float16)} for name in ("average", "rest")}
+    checkpoint.save(tmp_path / "state", 7, items, {})
+    before = files(tmp_path)
+    words = r"state/7: holds another model: average/kernel is float16 \(3, 2\), expected none; average/params/.*missing"
+    with pytest.raises(InputError, match=words):
+        train(tmp_path)
+    assert files(tmp_path) == before
+
+
 def test_another_environment_gives_a_warning_or_an_error(train, tmp_path, monkeypatch):
     train(tmp_path, should_stop=lambda: True)
     before = files(tmp_path)
