@@ -59,11 +59,8 @@ def write_ensemble(job: Job, members: list[Member], folder: Path, *, fit_weights
 
 
 def read_ensemble(out: Path) -> EnsembleSummary:
-    """Return the summary of the ensemble in an output directory.
-
-    Raises:
-        InputError: it is missing or damaged, or its members have predicted again since it was made.
-    """
+    """Return the summary of the ensemble in an output directory. Raises InputError if it is missing or damaged, or if
+    its members have predicted again since it was made."""
     run_dir = RunDir(out)
     if not run_dir.ensemble.is_dir():
         raise InputError(run_dir.ensemble, "is missing", "run experiments.ensemble or the pipeline first")

@@ -18,7 +18,7 @@ from jaxnets.store.train_rows import FILE_NAME, was_trained_on
 
 from .cli.console import percent, result, say
 from .cli.job import Job, open_job
-from .cli.options import ScoreOptions, check_views, default, run, start_jax
+from .cli.options import ScoreOptions, check_count, default, run, start_jax
 from .cli.paths import writable_file
 from .cli.provenance import clocked
 from .cli.run_dir import Member, RunDir
@@ -58,36 +58,18 @@ def evaluate(
 ) -> Report:
     """Evaluate the ensemble of an experiment; write report.html, plots and mistakes.csv, and then report.json.
 
-    Args:
-        job: the experiment.
-        test_labels: (T,) the labels of its test images, if there are any.
-        begin: when the program began, by time.perf_counter.
-        resumed: whether this start found parts of the results.
-        allowed: whether test images that a model was trained on are evaluated too, instead of raising InputError.
-        previous: a report whose command and time are kept.
+    `test_labels` (T,) are those of its test images, if there are any. `begin` is when the program began, by
+    time.perf_counter, and `resumed` whether it found parts of the results. Command and time of a `previous` report are
+    kept. Unless `allowed`, InputError is raised if a model was trained on test images.
     """
-    from jaxnets.runs import read_config
-
-    run_dir, digits = job.run_dir, job.data.digits
+    run_dir = job.run_dir
     summary = read_ensemble(run_dir.path)
-    members = [Member.parse(name) for name in summary.members]
-    folders = [run_dir.member(member) for member in members]
-    log_probs = read_log_probs(job, members)
-    predictions = Predictions(
-        folders=folders,
-        inductive=[read_config(folder).pseudo_labels is None for folder in folders],
-        valid=log_probs["valid"],
-        valid_labels=job.data.valid_labels,
-        test=log_probs["test"],
-        test_labels=test_labels,
-        trained_rows=0 if test_labels is None else check_rows(folders, digits.x_test, allowed=allowed),
-    )
-    pseudo_labels = run_dir.pseudo_labels / "summary.json"
+    predictions = read_predictions(job, summary, test_labels, allowed=allowed)
     with clocked(run_dir.path, "evaluate"):
         report = make_report(
             predictions,
             summary,
-            digits,
+            job.data.digits,
             job.hardware.devices,
             begin,
             resumed=resumed,
@@ -95,14 +77,34 @@ def evaluate(
             precision=job.hardware.precision,
             train_rows=len(job.data.train_rows),
             seed=job.seed,
-            pseudo_labels=read_json(pseudo_labels) if pseudo_labels.is_file() else None,
+            pseudo_labels=read_json(run_dir.pseudo_labels / "summary.json") if run_dir.pseudo_labels.is_dir() else None,
             made_from=provenance(run_dir.ensemble, test_labels, allowed=allowed),
         )
     if previous is not None:
         seconds = previous.total_seconds
         report = replace(report, command=previous.command, total_seconds=seconds, resumed=previous.resumed)
-    write_reports(run_dir.path, report, predictions, digits, job.data.valid_rows, job.preset.selection)
+    write_reports(run_dir.path, report, predictions, job.data.digits, job.data.valid_rows, job.preset.selection)
     return report
+
+
+def read_predictions(
+    job: Job, summary: EnsembleSummary, test_labels: np.ndarray | None, *, allowed: bool
+) -> Predictions:
+    """Return the predictions of the members of an experiment's ensemble."""
+    from jaxnets.runs import read_config
+
+    members = [Member.parse(name) for name in summary.members]
+    folders = [job.run_dir.member(member) for member in members]
+    log_probs, x_test = read_log_probs(job, members), job.data.digits.x_test
+    return Predictions(
+        folders=folders,
+        inductive=[read_config(folder).pseudo_labels is None for folder in folders],
+        valid=log_probs["valid"],
+        valid_labels=job.data.valid_labels,
+        test=log_probs["test"],
+        test_labels=test_labels,
+        trained_rows=0 if test_labels is None else check_rows(folders, x_test, allowed=allowed),
+    )
 
 
 def provenance(ensemble: Path, test_labels: np.ndarray | None, *, allowed: bool) -> dict[str, Any]:
@@ -112,10 +114,7 @@ def provenance(ensemble: Path, test_labels: np.ndarray | None, *, allowed: bool)
 
 
 def evaluate_models(options: EvaluateOptions, out: Path, begin: float) -> Report:
-    """Evaluate pretrained models, or those in any directories, on the test images; write the report to `out`.
-
-    `begin` is when the program began, by time.perf_counter.
-    """
+    """Evaluate pretrained models, or those in any directories, on the test images; write the report to `out`."""
     from jaxnets.devices import choose_devices
 
     digits = data.load(options.data, options.data_path)
@@ -223,7 +222,7 @@ def main(options: EvaluateOptions) -> None:
         if options.require_identical:
             problem = "needs an output directory, where the environment is recorded"
             raise InputError("--require-identical", problem, "leave it out")
-        check_views(options.views)
+        check_count("--views", options.views)
         out = options.out or Path("checkpoints") / ("pretrained-evaluated" if options.pretrained else "runs-evaluated")
         report = evaluate_models(options, out, begin)
     else:

@@ -36,6 +36,8 @@ class PipelineOptions(ScoreOptions):
 
 
 def main(options: PipelineOptions) -> None:
+    import jax
+
     begin = time.perf_counter()
     check_parallel(options)
     digits = data.load(options.data, options.data_path)
@@ -43,16 +45,9 @@ def main(options: PipelineOptions) -> None:
         check_overlap(digits)
     with open_job(options, digits, begins=True, distributed=True) as job:
         report = run_stages(job, options, digits.y_test, begin)
-    clear_compiled_programs()
+    jax.clear_caches()  # half a gigabyte per pipeline, if one process runs several
     if report is not None:
         print_summary(report, *job.run_dir.results)
-
-
-def clear_compiled_programs() -> None:
-    """Free JAX's compiled programs: half a gigabyte per pipeline, if one process runs several."""
-    import jax
-
-    jax.clear_caches()
 
 
 def run_stages(job: Job, options: PipelineOptions, test_labels: np.ndarray | None, begin: float) -> Report | None:
@@ -67,7 +62,8 @@ def run_stages(job: Job, options: PipelineOptions, test_labels: np.ndarray | Non
         say(f"continues: {sum(map(job.is_trained, job.members()))} of {len(job.members())} models are trained")
     if is_primary():
         warn_of_excluded(job)
-    in_parallel = options.parallel == "members" or (options.parallel == "auto" and is_faster(job, options))
+    is_free = options.parallel == "auto" and not is_distributed(options)
+    in_parallel = options.parallel == "members" or (is_free and is_faster_in_parallel(job))
     train_and_predict(job, options, job.teachers(), in_parallel=in_parallel)
     if job.preset.students:
         if is_primary():
@@ -109,11 +105,6 @@ def combine_and_evaluate(
     if previous is not None and previous.made_from == made_from and job.run_dir.page.is_file():
         return previous
     return evaluate(job, test_labels, begin, resumed=resumed, allowed=allowed)
-
-
-def is_faster(job: Job, options: Options) -> bool:
-    """Return whether to train several models at once, if the user has not chosen."""
-    return not is_distributed(options) and is_faster_in_parallel(job)
 
 
 def check_parallel(options: PipelineOptions) -> None:

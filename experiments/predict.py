@@ -46,9 +46,8 @@ def describe_accuracy(log_probs: np.ndarray, labels: np.ndarray) -> str:
 def read_log_probs(job: Job, members: list[Member]) -> dict[str, np.ndarray]:
     """Return the log-probabilities of M models for the validation and the test images, (M, V, N, K) each.
 
-    Raises:
-        InputError: some are missing or damaged, or their model was trained again.
-        DivergedError: some are not finite.
+    Raises InputError if some are missing or damaged, or their model was trained again, and DivergedError if some are
+    not finite.
     """
     from jaxnets.inference.predict import require_finite
 

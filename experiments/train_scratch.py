@@ -3,6 +3,7 @@ the same command continues."""
 
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +24,7 @@ from scratch.train import MLPConfig, State, accuracy, fit, predict
 from scratch.weights import save_params
 
 from .cli.console import live_line, percent, result, time_left
-from .cli.options import MAX_SEEDS, LogOptions, default, run
+from .cli.options import LogOptions, check_count, default, run
 from .cli.output_dir import compare_once, register
 from .cli.paths import writable
 from .cli.provenance import command
@@ -123,12 +124,32 @@ def train_seed(
         check_made_from(folder, made_from)
         remove(unfinished)
         return
-    events = event_file(out / "tensorboard" / folder.name, wanted=tensorboard)
-    with threadpool_limits(blas_threads(settings)), live_line() as show, events as write_events:
+    with event_file(out / "tensorboard" / folder.name, wanted=tensorboard) as write_events:
+        state, history = train_epochs(unfinished, folder.name, rows, settings, made_from, write_events)
+    log_probs = predict(state.params, rows.x_score, settings)
+    if not np.isfinite(log_probs).all():
+        raise DivergedError(f"{folder.name}: not all predictions are finite")
+    with committed_folder(folder, made_from) as temporary:
+        save_params(temporary / "weights.npz", state.params)
+        write_history(temporary / "metrics.csv", history)
+        np.savez(temporary / "log_probs.npz", log_probs=log_probs)
+    remove(unfinished)
+
+
+def train_epochs(
+    unfinished: Path,
+    name: str,
+    rows: Rows,
+    settings: MLPConfig,
+    made_from: dict[str, Any],
+    write_events: Callable[[Row], None],
+) -> tuple[State, list[Row]]:
+    """Train to the last epoch, from the last checkpoint on; evaluate and save at intervals."""
+    with threadpool_limits(blas_threads(settings)), live_line() as show:
         state, history = resume(unfinished, made_from)
-        epochs = fit(rows.x_train, rows.y_train, settings, seed=seed, state=state)
         saved_seconds = history[-1]["seconds"] if history else 0.0
         begin = time.perf_counter() - saved_seconds
+        epochs = fit(rows.x_train, rows.y_train, settings, seed=made_from["seed"], state=state)
         for state, loss in epochs:
             is_evaluated = state.epoch % max(settings.epochs // EVALUATIONS, 1) == 0 or state.epoch == settings.epochs
             if is_evaluated:
@@ -139,16 +160,9 @@ def train_seed(
                     save_checkpoint(unfinished, state, history, made_from)
                     saved_seconds = row["seconds"]
             seconds = time.perf_counter() - begin
-            show(describe(folder.name, settings, rows, state.epoch, history, seconds), keep=is_evaluated)
+            show(describe(name, settings, rows, state.epoch, history, seconds), keep=is_evaluated)
     assert state is not None
-    log_probs = predict(state.params, rows.x_score, settings)
-    if not np.isfinite(log_probs).all():
-        raise DivergedError(f"{folder.name}: not all predictions are finite")
-    with committed_folder(folder, made_from) as temporary:
-        save_params(temporary / "weights.npz", state.params)
-        write_history(temporary / "metrics.csv", history)
-        np.savez(temporary / "log_probs.npz", log_probs=log_probs)
-    remove(unfinished)
+    return state, history
 
 
 def blas_threads(settings: MLPConfig) -> int | None:
@@ -230,8 +244,7 @@ def write_results(out: Path, summary: dict[str, Any], rows: Rows, settings: MLPC
 
 
 def main(options: ScratchOptions) -> None:
-    if not 1 <= options.seeds <= MAX_SEEDS:
-        raise InputError("--seeds", f"is {options.seeds}", f"give an integer from 1 to {MAX_SEEDS}")
+    check_count("--seeds", options.seeds)
     check_events(wanted=options.tensorboard)
     digits = data.load(options.data, options.data_path)
     rows = read_rows(digits, validate=options.validate)

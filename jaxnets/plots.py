@@ -19,7 +19,7 @@ import numpy as np
 from cycler import cycler
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from jaxnets.inference.analysis import ReliabilityBin, misclassified
@@ -228,7 +228,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 @styled
-def image_grid(figure: Figure | SubFigure, rows: int, columns: int) -> list[Axes]:
+def image_grid(figure: Figure, rows: int, columns: int) -> list[Axes]:
     """Return Axes for images, without ticks and frames."""
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in grid:

@@ -36,7 +36,7 @@ class RunConfig:
     num_classes: int
     data: str
     """Name of the data; it does not affect the training."""
-    data_sha256: str
+    data_sha256: str = ""
     """`digest` of the data; empty if the model is not kept."""
     pseudo_labels: int | None = None
     """Number of test images that a student was trained on; None for a model without pseudo-labels."""
@@ -53,28 +53,10 @@ class RunConfig:
             raise InputError("image_shape, precision", problem, f"give (H, W, C) and one of {', '.join(PRECISIONS)}")
 
     @staticmethod
-    def of(
-        recipe: ModelRecipe,
-        digits: Digits,
-        *,
-        seed: int,
-        precision: str,
-        data_sha256: str = "",
-        pseudo_labels: int | None = None,
-        pseudo_labels_sha256: str | None = None,
-    ) -> "RunConfig":
-        """Return the configuration of a model of `recipe` for this data."""
-        return RunConfig(
-            recipe=recipe,
-            seed=seed,
-            precision=precision,
-            image_shape=digits.x_train.shape[1:],
-            num_classes=digits.num_classes,
-            data=digits.name,
-            data_sha256=data_sha256,
-            pseudo_labels=pseudo_labels,
-            pseudo_labels_sha256=pseudo_labels_sha256,
-        )
+    def of(recipe: ModelRecipe, digits: Digits, *, seed: int, precision: str, **others: Any) -> "RunConfig":
+        """Return the configuration of a model of `recipe` for this data; `others` are fields with a default."""
+        facts = {"num_classes": digits.num_classes, "data": digits.name, **others}
+        return RunConfig(recipe=recipe, seed=seed, precision=precision, image_shape=digits.x_train.shape[1:], **facts)
 
     def settings(self) -> dict[str, Any]:
         """Return, as JSON, all fields that the training depends on: all but the name of the data."""
@@ -159,13 +141,9 @@ def outline(folder: Path, config: RunConfig) -> tuple[nnx.GraphDef, Arrays, Arra
         ) from error
 
 
-def open_run(folder: str | Path, *, best: bool = False) -> Run:
-    """Return the trained model in `folder`, as NumPy arrays: that of its last epoch, or that of the epoch with the
-    `best` validation accuracy. A published run has only its last epoch.
-
-    Raises InputError if it is no run, is damaged, or its training is not finished. An unfinished run can be opened
-    with `best`.
-    """
+def open_run(folder: str | Path) -> Run:
+    """Return the trained model in `folder`, that of its last epoch, as NumPy arrays. Raises InputError if it is no run,
+    is damaged, or its training is not finished."""
     folder = Path(folder)
     published = (folder / "weights.npz").is_file()
     if published or (folder / SEAL).is_file():  # a folder that only `fit` wrote has seals in its checkpoints alone
@@ -173,17 +151,16 @@ def open_run(folder: str | Path, *, best: bool = False) -> Run:
     config = read_config(folder)
     graphdef, params, stats = outline(folder, config)
     ema = {"params": params, "stats": stats}
-    if published and not best:
+    if published:
         try:
             return Run(config, graphdef, **read_weights(folder / "weights.npz", ema))
         except ValueError as error:
             raise InputError(folder, str(error), "fetch it again") from error
-    restored = restore(folder / ("best" if best else "state"), {"average": ema})
+    restored = restore(folder / "state", {"average": ema})
     if restored is None:
         raise InputError(folder, "holds no finished state", "start its training again to finish it")
     epochs, finished = config.recipe.training.epochs, len(restored.metadata.get("history", []))
-    if finished < epochs and not best:
-        raise InputError(
-            folder, f"was trained for {finished} of {epochs} epochs", "start its training again to finish it"
-        )
+    if finished < epochs:
+        problem = f"was trained for {finished} of {epochs} epochs"
+        raise InputError(folder, problem, "start its training again to finish it")
     return Run(config, graphdef, **restored.items["average"])

@@ -1,6 +1,5 @@
 """Parameters as a file: an .npz of arrays w0, b0, w1, b1, ... Reading it runs no code."""
 
-import os
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,12 @@ MAX_BYTES = 1 << 28
 
 
 def save_params(path: Path, params: Params) -> None:
-    """Write parameters to `path` atomically: to a temporary file next to it, which is then renamed."""
+    """Write parameters to `path`."""
     arrays: dict[str, Any] = {}
     for layer, (w, b) in enumerate(params):
         arrays |= {f"w{layer}": w, f"b{layer}": b}
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            np.savez(file, **arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with open(path, "wb") as file:
+        np.savez(file, **arrays)
 
 
 def load_params(path: Path) -> Params:

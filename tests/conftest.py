@@ -16,20 +16,20 @@ jax.config.update("jax_cpu_enable_async_dispatch", False)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-def refuse_pickles(event, arguments):
-    """No file is to be unpickled, by whatever library, as that runs what is in it. Processes of ours may talk so."""
-    if event == "os.system" or (event == "pickle.find_class" and not between_processes()):
+def forbid_pickles(event, arguments):
+    """Forbid unpickling, which can run code, except of messages between processes."""
+    if event == "os.system" or (event == "pickle.find_class" and not is_between_processes()):
         raise PermissionError(f"{event} {arguments}")
 
 
-def between_processes():
+def is_between_processes():
     frame = sys._getframe()
     while frame and Path(frame.f_code.co_filename).parent.name != "multiprocessing":
         frame = frame.f_back
     return frame is not None
 
 
-sys.addaudithook(refuse_pickles)
+sys.addaudithook(forbid_pickles)
 
 # A shell's background job ignores Ctrl-C, and nohup SIGHUP; so would the programs that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -59,8 +59,8 @@ def strict_dtypes():
 
 
 @pytest.fixture
-def pictures():
-    """pictures(B, H, W, C): float32 in [0, 1], from random bytes."""
+def random_images():
+    """random_images(B, H, W, C): float32 in [0, 1], from random bytes."""
 
     def draw(*shape):
         return np.random.default_rng(0).integers(0, 256, shape, np.uint8).astype(np.float32) / 255

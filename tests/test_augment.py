@@ -31,19 +31,19 @@ def make_warp(*, shift=(0.0, 0.0), **changed):
 
 
 @pytest.mark.parametrize("shape", [(4, 8, 8, 1), (4, 28, 28, 1), (4, 7, 9, 3)])
-def test_without_warps_images_are_unchanged(shape, pictures):
-    images = pictures(*shape)
+def test_without_warps_images_are_unchanged(shape, random_images):
+    images = random_images(*shape)
     np.testing.assert_array_equal(augmented(split_keys(4), images, NO_WARP), images)
 
 
-def test_the_identity_returns_bitwise_equal_images(pictures):
-    image = pictures(28, 28, 1)
+def test_the_identity_returns_bitwise_equal_images(random_images):
+    image = random_images(28, 28, 1)
     np.testing.assert_array_equal(warped(image, identity()), image)
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (9, 14, 3)])
-def test_a_warp_reads_where_the_formula_says(shape, pictures):
-    image = pictures(1, *shape)[0]
+def test_a_warp_reads_where_the_formula_says(shape, random_images):
+    image = random_images(1, *shape)[0]
     rng = np.random.default_rng(0)
     matrix, shift = np.eye(2) + rng.normal(0, 0.2, (2, 2)), rng.normal(0, 2, 2)
     nodes = rng.normal(0, 1, (NODES, NODES, 2))
@@ -133,8 +133,8 @@ def test_elastic_pixels_are_the_rms_of_the_field_at_the_border_too():
     np.testing.assert_allclose(np.mean(fields), 0, atol=0.03)
 
 
-def test_an_image_depends_only_on_its_own_key(pictures):
-    images, keys = pictures(6, 28, 28, 1), split_keys(6)
+def test_an_image_depends_only_on_its_own_key(random_images):
+    images, keys = random_images(6, 28, 28, 1), split_keys(6)
     order = np.array([3, 1, 0, 5, 2, 4])
     changed = augmented(keys, images, STRONG)
     np.testing.assert_allclose(augmented(keys[order], images[order], STRONG), changed[order], atol=1e-4)
@@ -144,23 +144,23 @@ def test_an_image_depends_only_on_its_own_key(pictures):
     assert (jnp.abs(augmented(split_keys(6, seed=1), images, STRONG) - changed).max(axis=(1, 2, 3)) > 0.1).all()
 
 
-def test_jit_and_vmap_agree_with_one_image_at_a_time(pictures):
-    images, keys = pictures(3, 28, 28, 1), split_keys(3)
+def test_jit_and_vmap_agree_with_one_image_at_a_time(random_images):
+    images, keys = random_images(3, 28, 28, 1), split_keys(3)
     singly = [warp_image(image, random_warp(key, STRONG, 28)) for key, image in zip(keys, images, strict=True)]
     np.testing.assert_allclose(augmented(keys, images, STRONG), singly, atol=1e-4)
 
 
-def test_mixup_with_alpha_zero_changes_nothing(pictures):
-    images, targets = pictures(4, 8, 8, 1), np.eye(4, dtype=np.float32)
+def test_mixup_with_alpha_zero_changes_nothing(random_images):
+    images, targets = random_images(4, 8, 8, 1), np.eye(4, dtype=np.float32)
     mixed = mixup(split_keys(4), images, targets, alpha=0.0)
     np.testing.assert_array_equal(mixed[0], images)
     np.testing.assert_array_equal(mixed[1], targets)
 
 
-def test_mixup_blends_each_pair_of_neighbours_by_its_own_weight(pictures):
+def test_mixup_blends_each_pair_of_neighbours_by_its_own_weight(random_images):
     # With rows of the unit matrix as images, row i of the result has the weight of every image in the i-th.
     unit, keys = np.eye(64, dtype=np.float32), split_keys(64)
-    targets, mix = pictures(64, 10) / 5, jax.jit(partial(mixup, alpha=0.4))
+    targets, mix = random_images(64, 10) / 5, jax.jit(partial(mixup, alpha=0.4))
     images, mixed = mix(keys, unit.reshape(64, 8, 8, 1), targets)
     weights = np.asarray(images).reshape(64, 64)
     own = np.diag(weights)

@@ -20,7 +20,7 @@ def test_every_cell_runs_in_order(monkeypatch):
         run(TEXT, keep=lambda path, figure: figure.canvas.draw())
 
 
-def test_every_fence_is_a_cell_or_says_what_else_it_is():
+def test_every_fence_is_a_cell_or_has_another_language():
     opened = [fence for fence in re.findall(r"^```(.*)$", TEXT, re.MULTILINE) if fence]
     assert set(opened) <= {"python", "sh", "text"}
     assert opened.count("python") == sum(cell.kind == "code" for cell in CELLS) > 100

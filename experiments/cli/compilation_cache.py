@@ -16,11 +16,8 @@ MIN_COMPILE_SECONDS = 0.3
 
 
 def use_cache(folder: Path) -> None:
-    """Make JAX keep compiled programs in `folder`, or warn if that cannot be created.
-
-    Raises:
-        InputError: another user can write to it.
-    """
+    """Make JAX keep compiled programs in `folder`, or warn if that cannot be created. Raises InputError if another user
+    can write to it."""
     import jax
 
     try:

@@ -22,11 +22,8 @@ SUPERVISED_HEARTBEAT_SECONDS = 86_400
 
 
 def join(coordinator: str | None, processes: int | None, process_id: int | None) -> None:
-    """Join the other processes, before JAX computes anything; a cluster manager provides what is None.
-
-    Raises:
-        InputError: the arguments do not fit together, or the processes do not find each other.
-    """
+    """Join the other processes, before JAX computes anything; a cluster manager provides what is None. Raises
+    InputError if the arguments do not fit together, or if the processes do not find each other."""
     import jax
 
     check_arguments(coordinator, processes, process_id)

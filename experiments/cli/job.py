@@ -18,7 +18,7 @@ from jaxnets.store.manifest import committed_folder
 
 from . import exit_codes
 from .console import say
-from .options import MAX_SEEDS, Options, is_distributed, start_jax
+from .options import Options, check_seed, is_distributed, start_jax
 from .output_dir import compare_once, register
 from .paths import writable
 from .presets import chosen_preset, shared_settings
@@ -113,18 +113,12 @@ def open_job(
     distributed: bool = False,
     check: Callable[[Preset], None] = lambda preset: None,
 ) -> Iterator[Job]:
-    """Yield the experiment of these options, and print what is computed where.
+    """Yield the experiment of these options on the data, whose test labels are ignored.
 
-    Args:
-        options: the command line.
-        digits: the data; its test labels are ignored.
-        begins: whether a directory without trained models is a new experiment instead of an error.
-        exclusive: whether no other program may write to the directory meanwhile.
-        distributed: whether several processes may take part; all of them call this alike.
-        check: raises InputError if the program cannot work with the preset.
-
-    Raises:
-        InputError: before anything is written, if an option, the data or the directory does not fit.
+    A directory without trained models is a new experiment if this program `begins` one, else an error. If `exclusive`,
+    no other program may write to it meanwhile. If `distributed`, several processes may take part, which all call this
+    alike. `check` raises InputError if the program cannot work with the preset. All InputErrors come before anything is
+    written.
     """
     check_options(options, distributed=distributed)
     start_jax(options)
@@ -145,10 +139,15 @@ def open_job(
             for directory in (job.run_dir.path, job.run_dir.path / "predictions"):  # others may write to members/
                 remove_temporary(directory)
         if not is_worker(options):
-            reason = f", as there is {'an' if job.hardware.has_accelerator else 'no'} accelerator"
-            preset = job.preset.name + (reason if options.preset == "auto" else "")
-            say(f"preset {preset}; data {digits.name}; {job.hardware}; results in {job.run_dir.path}")
+            announce(job, options)
         yield job
+
+
+def announce(job: Job, options: Options) -> None:
+    """Print what is computed where."""
+    reason = f", as there is {'an' if job.hardware.has_accelerator else 'no'} accelerator"
+    preset = job.preset.name + (reason if options.preset == "auto" else "")
+    say(f"preset {preset}; data {job.data.digits.name}; {job.hardware}; results in {job.run_dir.path}")
 
 
 def is_worker(options: Options) -> bool:
@@ -189,8 +188,7 @@ def make_job(options: Options, digits: data.Digits) -> Job:
 
 def check_options(options: Options, *, distributed: bool) -> None:
     """Raise InputError if an option has a value that no experiment allows."""
-    if not 0 <= options.seed < 2**31 - MAX_SEEDS:
-        raise InputError("--seed", f"is {options.seed}", f"give an integer from 0 to {2**31 - MAX_SEEDS - 1}")
+    check_seed(options.seed)
     check_events(wanted=options.tensorboard)
     if not distributed and is_distributed(options):
         raise InputError("--coordinator", "only the pipeline and train support several processes", "leave it out")

@@ -100,10 +100,16 @@ class ScoreOptions(Options):
     """Evaluate on test images that a model was trained on too; the report states how many there are."""
 
 
-def check_views(views: int | None) -> None:
-    """Raise InputError if that is no number of views."""
-    if views is not None and not 1 <= views <= MAX_SEEDS:
-        raise InputError("--views", f"is {views}", f"give an integer from 1 to {MAX_SEEDS}")
+def check_count(option: str, value: int | None) -> None:
+    """Raise InputError unless the value of the option is an integer from 1 to MAX_SEEDS, or None."""
+    if value is not None and not 1 <= value <= MAX_SEEDS:
+        raise InputError(option, f"is {value}", f"give an integer from 1 to {MAX_SEEDS}")
+
+
+def check_seed(seed: int) -> None:
+    """Raise InputError unless MAX_SEEDS seeds from this one on fit into 31 bits."""
+    if not 0 <= seed < 2**31 - MAX_SEEDS:
+        raise InputError("--seed", f"is {seed}", f"give an integer from 0 to {2**31 - MAX_SEEDS - 1}")
 
 
 def is_distributed(options: Options) -> bool:
@@ -124,13 +130,8 @@ def start_jax(options: Options) -> None:
 
 
 def run(main: Callable[[Any], None], options: type, *, resumes: bool = True) -> None:
-    """Parse the command line into `options` and call `main` with it; exit with one line and a code if it fails.
-
-    Args:
-        main: the program.
-        options: a dataclass of its options.
-        resumes: whether the same command continues where it was interrupted.
-    """
+    """Parse the command line into the dataclass `options` and call `main` with it; exit with one line and a code if it
+    fails. `resumes` tells whether the same command continues where it was interrupted."""
     with in_one_line(resumes=resumes):
         script = sys.modules[main.__module__]
         parsed = parse(options, script.__spec__.name if script.__spec__ else script.__name__, script.__doc__)

@@ -7,7 +7,7 @@ from jaxnets import recipes
 from jaxnets.config import Preset, to_json
 from jaxnets.errors import InputError
 
-from .options import MAX_SEEDS, Options, check_views
+from .options import Options, check_count
 from .overrides import change_preset
 
 
@@ -19,15 +19,12 @@ def shared_settings(preset: Preset) -> dict[str, Any]:
 def chosen_preset(options: Options, default: str) -> Preset:
     """Return the preset of that name, or the default if it is auto, with the changes of the command line."""
     preset = recipes.preset(default if options.preset == "auto" else options.preset)
-    if options.seeds is not None:
-        if not 1 <= options.seeds <= MAX_SEEDS:
-            raise InputError("--seeds", f"is {options.seeds}", f"give an integer from 1 to {MAX_SEEDS}")
-        preset = replace(preset, seeds=options.seeds)
+    check_count("--seeds", options.seeds)
+    check_count("--views", options.views)
+    preset = replace(preset, seeds=options.seeds or preset.seeds, views=options.views or preset.views)
     if options.students is not None:
         check_families(preset, options.students, option="--students")
         preset = replace(preset, students=options.students)
-    check_views(options.views)
-    preset = replace(preset, views=options.views or preset.views)
     if preset.students and preset.valid_fraction == 0 and options.fold is None:
         problem = f"need a calibrated ensemble, and preset {preset.name} holds out no rows to calibrate it on"
         raise InputError("--students", problem, "leave them out, or hold out a fold with --fold")

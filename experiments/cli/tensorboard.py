@@ -25,9 +25,7 @@ def event_file(folder: Path, *, wanted: bool) -> Iterator[Callable[[Mapping[str,
 
     A resumed training begins another file, which supersedes what the interrupted one wrote of the same epochs. If event
     files are not `wanted`, write does nothing.
-
-    Raises:
-        InputError: the directory cannot be created; or, from write, the row cannot be written.
+    Raises InputError if the directory cannot be created; write does if the row cannot be written.
     """
     if not wanted:
         yield lambda row: None

@@ -119,15 +119,10 @@ class Supervisor:
 
 @contextmanager
 def supervise(stall: float, *, grace: float) -> Iterator[Supervisor]:
-    """Yield a supervisor, and end its workers afterwards.
+    """Yield a supervisor, and end its workers afterwards. Raises Stopped after a signal.
 
-    Args:
-        stall: seconds without a step after which a worker that trains counts as stalled.
-        grace: seconds that the workers have to save if the block ends without a signal to this process; after a signal
-            they have GRACE.
-
-    Raises:
-        Stopped: after a signal.
+    A worker that trains counts as stalled after `stall` seconds without a step. The workers have `grace` seconds to
+    save if the block ends without a signal to this process, else GRACE.
     """
     with tempfile.TemporaryDirectory() as directory, deferred(), parent_death_pipe() as stdin:
         supervisor = Supervisor(Path(directory), stdin, stall)

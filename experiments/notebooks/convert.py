@@ -6,6 +6,7 @@ checks that the notebooks match the scripts, and runs them.
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +18,33 @@ CELL = re.compile(r"^# %%(.*)\n", re.MULTILINE)
 
 
 def notebook(script: str) -> dict[str, Any]:
-    """Convert the text of a script to a notebook (nbformat 4.5) without outputs."""
+    """Convert the text of a script to a notebook without outputs."""
     _, *parts = CELL.split(script)
-    cells = [cell(number, *pair) for number, pair in enumerate(zip(parts[::2], parts[1::2], strict=True))]
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    return notebook_of(cell(number, *pair) for number, pair in enumerate(zip(parts[::2], parts[1::2], strict=True)))
 
 
 def cell(number: int, head: str, body: str) -> dict[str, Any]:
     """Return a cell. `head` is the text after the percent signs: [markdown], or the tags of a code cell."""
-    common = {"id": f"cell-{number}", "metadata": {}}
     if head.strip() == "[markdown]":
-        text = re.sub(r"^# ?", "", body.strip(), flags=re.MULTILINE)
-        return {"cell_type": "markdown", **common, "source": text.splitlines(keepends=True)}
+        return text_cell(number, re.sub(r"^# ?", "", body.strip(), flags=re.MULTILINE))
     tags = re.search(r"tags=(\[.*\])", head)
-    if tags:
-        common["metadata"] = {"tags": json.loads(tags[1])}
-    source = body.strip().splitlines(keepends=True)
-    return {"cell_type": "code", **common, "execution_count": None, "outputs": [], "source": source}
+    return code_cell(number, body.strip(), **({"tags": json.loads(tags[1])} if tags else {}))
+
+
+def notebook_of(cells: Iterable[dict[str, Any]], **metadata: Any) -> dict[str, Any]:
+    """Return a notebook (nbformat 4.5) of these cells."""
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    return {"cells": [*cells], "metadata": {"kernelspec": kernel, **metadata}, "nbformat": 4, "nbformat_minor": 5}
+
+
+def text_cell(number: int, text: str) -> dict[str, Any]:
+    common = {"cell_type": "markdown", "id": f"cell-{number}", "metadata": {}}
+    return {**common, "source": text.splitlines(keepends=True)}
+
+
+def code_cell(number: int, source: str, **metadata: Any) -> dict[str, Any]:
+    common = {"cell_type": "code", "id": f"cell-{number}", "metadata": metadata}
+    return {**common, "execution_count": None, "outputs": [], "source": source.splitlines(keepends=True)}
 
 
 def main() -> None:

@@ -18,6 +18,8 @@ from matplotlib.figure import Figure
 
 from jaxnets.store.atomic import write_json
 
+from .convert import code_cell, notebook_of, text_cell
+
 ROOT = Path(__file__).parents[2]
 GUIDE, NOTEBOOK = ROOT / "GUIDE.md", ROOT / "guide.ipynb"
 DRAWN = "docs/figures/guide/"
@@ -79,35 +81,25 @@ def cells(text: str) -> list[Cell]:
 
 
 def notebook(text: str) -> dict[str, Any]:
-    """The guide as a notebook (nbformat 4.5) without outputs; its first cell installs the project."""
+    """The guide as a notebook without outputs; its first cell installs the project."""
     setup = Cell("code", SETUP)
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    return {
-        "cells": [as_json(number, cell) for number, cell in enumerate([setup, *cells(text)])],
-        "metadata": {"kernelspec": kernel, "colab": {"toc_visible": True}},
-        "nbformat": 4,
-        "nbformat_minor": 5,
-    }
+    numbered = enumerate([setup, *cells(text)])
+    return notebook_of((as_json(number, cell) for number, cell in numbered), colab={"toc_visible": True})
 
 
 def as_json(number: int, cell: Cell) -> dict[str, Any]:
-    common: dict[str, Any] = {"id": f"cell-{number}", "metadata": {}}
     if cell.kind == "text":
         text = re.sub(r"\]\(#(\d+)-[^)]*\)", r"](#chapter-\1)", cell.source.strip())
         text = re.sub(r"^## (\d+)\.", r'<a id="chapter-\1"></a>\n\n## \1.', text, flags=re.MULTILINE)
         text = re.sub(r"^## References", r'<a id="references"></a>\n\n## References', text, flags=re.MULTILINE)
-        if cell.answer:
-            text = f"<details><summary>Answer</summary>\n\n{text}\n\n</details>"
-        return {"cell_type": "markdown", **common, "source": text.splitlines(keepends=True)}
+        return text_cell(number, f"<details><summary>Answer</summary>\n\n{text}\n\n</details>" if cell.answer else text)
     source = cell.source.strip()
     if cell.figure and isinstance(ast.parse(source).body[-1], ast.Expr):
         source += ";"  # shows the figure alone, not what the last call returns
     if cell.kind == "image":
         source = f'from IPython.display import Image\n\nImage("{source}")'
-    if cell.answer:  # JupyterLab, then Colab
-        common["metadata"] = {"jupyter": {"source_hidden": True}, "cellView": "form"}
-    code = {"execution_count": None, "outputs": [], "source": source.splitlines(keepends=True)}
-    return {"cell_type": "code", **common, **code}
+    hidden = {"jupyter": {"source_hidden": True}, "cellView": "form"}  # for JupyterLab, and for Colab
+    return code_cell(number, source, **(hidden if cell.answer else {}))
 
 
 def run(text: str, keep: Callable[[str, Figure], None]) -> None:

@@ -149,9 +149,7 @@ def mean_over_views(views: np.ndarray) -> np.ndarray:
 
 def check_rows(folders: list[Path], images: np.ndarray, *, allowed: bool) -> int | None:
     """images (T, H, W, C) -> the number of them that any of the models was trained on, None if one does not record it.
-
-    Raises:
-        InputError: there are such images, or may be, and they are not `allowed`.
+    Raises InputError if there are such images, or may be, and they are not `allowed`.
     """
     seen = np.zeros(len(images), bool)
     for folder in folders:
@@ -172,11 +170,6 @@ def accuracy_or_none(log_probs: np.ndarray, labels: np.ndarray | None) -> float 
     from jaxnets.inference.ensemble import accuracy
 
     return None if labels is None or not len(labels) else accuracy(log_probs, labels)
-
-
-def measure_members(predictions: Predictions) -> list[MemberMetrics]:
-    """Return the metrics of every model."""
-    return [measure_member(predictions, number) for number in range(len(predictions.folders))]
 
 
 def measure_member(predictions: Predictions, number: int) -> MemberMetrics:
@@ -205,13 +198,10 @@ def measure_member(predictions: Predictions, number: int) -> MemberMetrics:
 def add_validation(
     summary: EnsembleSummary, views: np.ndarray, mean: np.ndarray, labels: np.ndarray
 ) -> EnsembleSummary:
-    """Add the metrics on the validation rows, if there are any, to the summary of an ensemble of M models.
+    """Add the metrics on N validation rows, if there are any, to the summary of an ensemble of M models.
 
-    Args:
-        summary: the ensemble.
-        views: (M, V, N, K) log-probabilities through V views for N validation rows.
-        mean: (M, N, K) the log of the mean probabilities over the views.
-        labels: (N,) the labels.
+    views (M, V, N, K) log-probabilities through V views, mean (M, N, K) the log of their mean probabilities, labels
+    (N,).
     """
     from jaxnets.inference.calibrate import (
         apply_temperature,

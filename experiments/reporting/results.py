@@ -15,7 +15,7 @@ from jaxnets.store.manifest import checksum_of
 
 from ..cli.provenance import command, versions
 from ..cli.run_dir import RunDir
-from .metrics import EnsembleSummary, Predictions, Report, add_test, measure_members
+from .metrics import EnsembleSummary, Predictions, Report, add_test, measure_member
 
 if TYPE_CHECKING:
     from jaxnets.devices import Devices
@@ -41,7 +41,7 @@ def make_report(
         test_rows=len(digits.x_test),
         trained_rows_scored=predictions.trained_rows,
         views=predictions.test.shape[1],
-        members=measure_members(predictions),
+        members=[measure_member(predictions, number) for number in range(len(predictions.folders))],
         ensemble=add_test(summary, predictions),
         command=command(),
         total_seconds=time.perf_counter() - begin,

@@ -17,7 +17,7 @@ from jaxnets.errors import DivergedError, InputError
 from jaxnets.store.atomic import atomic_file
 
 from ..cli.console import live_line, say, show_table
-from ..cli.options import MAX_SEEDS, Options, run, start_jax
+from ..cli.options import Options, check_count, run, start_jax
 from ..cli.paths import writable_file
 from .variants import Variant, trainer, variants
 
@@ -224,8 +224,7 @@ def show(options: AblateOptions, lines: "pd.DataFrame") -> None:
 
 
 def main(options: AblateOptions) -> None:
-    if not 1 <= options.seeds <= MAX_SEEDS:
-        raise InputError("--seeds", f"is {options.seeds}", f"give an integer from 1 to {MAX_SEEDS}")
+    check_count("--seeds", options.seeds)
     work = select_variants(options)
     digits = data.load(options.data)
     start_jax(Options())

@@ -1,7 +1,6 @@
 """Experiments behind the figures of the guide, on MNIST: each returns numbers for a JSON file, and a figure of them."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,13 +38,13 @@ def score(settings: MLPConfig, rows: Rows, params: Any) -> float:
 
 
 def pack(image: np.ndarray) -> str:
-    """image (H, W) in [0, 1] -> its pixels from 0 to 255 as hexadecimal text, which is short in a JSON file."""
+    """image (28, 28) in [0, 1] -> its pixels from 0 to 255 as hexadecimal text, which is short in a JSON file."""
     return (255 * image).round().astype(np.uint8).tobytes().hex()
 
 
-def unpack(text: str, shape: Sequence[int] = (28, 28)) -> np.ndarray:
-    """Return the image (H, W) uint8 that `pack` wrote."""
-    return np.frombuffer(bytes.fromhex(text), np.uint8).reshape(shape)
+def unpack(text: str) -> np.ndarray:
+    """Return the image (28, 28) uint8 that `pack` wrote."""
+    return np.frombuffer(bytes.fromhex(text), np.uint8).reshape(28, 28)
 
 
 def measure_linear() -> dict[str, Any]:

@@ -16,7 +16,7 @@ from jaxnets.errors import InputError
 from jaxnets.store.atomic import write_json
 
 from ..cli.console import percent, say, show_table
-from ..cli.options import MAX_SEEDS, Options, run, start_jax
+from ..cli.options import Options, check_count, check_seed, run, start_jax
 from ..cli.paths import writable_file
 
 if TYPE_CHECKING:
@@ -97,12 +97,8 @@ def without_test_rows(digits: data.Digits) -> data.Digits:
 
 
 def check_options(options: SpeedrunOptions) -> None:
-    for name, value, least, most in (
-        ("runs", options.runs, 1, MAX_SEEDS),
-        ("seed", options.seed, 0, 2**31 - MAX_SEEDS - 1),
-    ):
-        if not least <= value <= most:
-            raise InputError(f"--{name}", f"is {value}", f"give an integer from {least} to {most}")
+    check_count("--runs", options.runs)
+    check_seed(options.seed)
 
 
 def load_digits(options: SpeedrunOptions) -> data.Digits:

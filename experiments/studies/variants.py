@@ -70,10 +70,8 @@ on_step(epoch, steps) is called as steps are finished."""
 
 
 def trainer(variant: Variant, digits: data.Digits, num_rows: int, devices: "Devices", precision: str) -> Train:
-    """Return the training function of a variant, compiled once for `num_rows` training rows.
-
-    It raises DivergedError if a prediction is not finite.
-    """
+    """Return the training function of a variant, compiled once for `num_rows` training rows. It raises DivergedError if
+    a prediction is not finite."""
     import jax
 
     from jaxnets.devices import replicate
@@ -82,13 +80,16 @@ def trainer(variant: Variant, digits: data.Digits, num_rows: int, devices: "Devi
     from jaxnets.training.step import one_hot_examples
 
     examples = one_hot_examples(digits.x_train, digits.y_train, digits.num_classes)
-    loops = make_loops(variant, digits, num_rows, precision)
-    loop = loops[0]
+    loop, *others = make_loops(variant, digits, num_rows, precision)
     state, resident = replicate((loop.init(0), examples), devices)
-    with_mixup, *without_mixup = [one.compile(devices, state, resident) for one in loops]
-    epochs = loop.training.epochs
-    runs = [with_mixup] * (epochs - variant.epochs_without_mixup) + without_mixup * variant.epochs_without_mixup
+    with_mixup, *without_mixup = [one.compile(devices, state, resident) for one in (loop, *others)]
+    mixed_epochs = loop.training.epochs - variant.epochs_without_mixup
+    runs = [with_mixup] * mixed_epochs + without_mixup * variant.epochs_without_mixup
     predict = make_predict(loop.graphdef, devices)
+
+    def count_errors(params: Any, stats: Any, rows: np.ndarray) -> int:
+        log_probs = require_finite(predict(params, stats, digits.x_train[rows]), variant.recipe.family)
+        return int((log_probs.argmax(axis=-1) != digits.y_train[rows]).sum())
 
     def train(
         seed: int, train_rows: np.ndarray, valid_rows: np.ndarray, on_step: Callable[[int, int], None]
@@ -101,17 +102,11 @@ def trainer(variant: Variant, digits: data.Digits, num_rows: int, devices: "Devi
         for epoch, run_epoch in enumerate(runs):
             state, *_ = run_epoch(state, resident, train_rows[loop.order(seed, epoch)], partial(report, epoch))
         state = jax.block_until_ready(state)
-        arrays = {
-            "errors": (state.ema["params"], state.ema["stats"]),
-            "errors_live_statistics": (state.ema["params"], state.stats),
-            "errors_last": (state.params, state.stats),
+        return {
+            "errors": count_errors(state.ema["params"], state.ema["stats"], valid_rows),
+            "errors_live_statistics": count_errors(state.ema["params"], state.stats, valid_rows),
+            "errors_last": count_errors(state.params, state.stats, valid_rows),
         }
-
-        def count_errors(params: Any, stats: Any) -> int:
-            log_probs = require_finite(predict(params, stats, digits.x_train[valid_rows]), variant.recipe.family)
-            return int((log_probs.argmax(axis=-1) != digits.y_train[valid_rows]).sum())
-
-        return {name: count_errors(params, stats) for name, (params, stats) in arrays.items()}
 
     return train
 

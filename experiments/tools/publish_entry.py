@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.data.submission import read_submission
 from jaxnets.errors import InputError
 from jaxnets.inference.ensemble import combine
 from jaxnets.store.atomic import read_json, write_json
@@ -75,11 +74,13 @@ def main(options: PublishEntryOptions) -> None:
     job = RunDir(options.job)
     log_probs = member_log_probs(job.path)
     scores = read_scores(options.cross_validation, job.path) if options.cross_validation else None
-    if not np.array_equal(rebuild(log_probs), read_submission(job.submission)):
-        raise InputError(job.submission, "changes if predictions are rounded to float16", "publish it by hand")
+    with np.load(job.ensemble / "log_probs_test.npz", allow_pickle=False) as file:
+        submitted = file["log_probs"].argmax(axis=-1)
+    if not np.array_equal(rebuild(log_probs), submitted):
+        raise InputError(job.ensemble, "predicts other classes from float16", "publish it by hand")
     with committed_folder(options.out, {"ensemble": manifest_hash(job.ensemble)}) as folder:
         np.savez_compressed(folder / "log_probs.npz", **log_probs)
-        shutil.copyfile(job.submission, folder / "submission.csv")
+        shutil.copyfile(job.ensemble / "submission.csv", folder / "submission.csv")
         write_json(folder / "recipe.json", read_json(job.settings))
         if scores:
             write_json(folder / SCORES, scores)

@@ -14,14 +14,13 @@ import numpy as np
 from jaxnets.data.arrays import read_arrays, read_bundled_digits, read_folder
 from jaxnets.data.kaggle import read_kaggle
 from jaxnets.data.mnist import read_mnist
-from jaxnets.data.submission import read_submission, write_submission
+from jaxnets.data.submission import write_submission
 from jaxnets.errors import InputError
 
 __all__ = [
     "Digits",
     "digest",
     "load",
-    "read_submission",
     "stratified_folds",
     "stratified_split",
     "write_submission",

@@ -1,5 +1,6 @@
 """Layers that several families share: convolution, batch norm, pooling and the classifier head."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -116,6 +117,37 @@ def head(num_features: int, num_classes: int, *, param_dtype: Any = jnp.float32,
     return nnx.Linear(num_features, num_classes, dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
 
 
+class Classifier(nnx.Module):
+    """The base of all families: images -> features -> logits. A family sets `num_features` and `head`."""
+
+    num_features: int
+    head: nnx.Linear
+
+    def features(self, images: jax.Array) -> jax.Array:
+        """Return the features of images (B, H, W, C), (B, num_features)."""
+        raise NotImplementedError
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Return the logits of images (B, H, W, C) float in [0, 1], (B, K) float32."""
+        return self.head(self.features(images))
+
+    def reset_head(self, num_classes: int, *, rngs: nnx.Rngs | None = None) -> None:
+        """Replace the head by a new one for `num_classes` classes, as for transfer learning."""
+        self.head = head(self.num_features, num_classes, rngs=rngs or nnx.Rngs(0))
+
+
+def three_stages(block: Callable[..., nnx.Module], width: int, depth: int) -> nnx.List:
+    """Return three stages of `depth` blocks, made by block(in_channels, channels, stride=...). The first stage has
+    `width` channels; each further one halves the resolution and doubles the channels."""
+    blocks, channels = [], width
+    for stage in range(3):
+        for number in range(depth):
+            stride = 2 if stage > 0 and number == 0 else 1
+            blocks.append(block(channels, width * 2**stage, stride=stride))
+            channels = width * 2**stage
+    return nnx.List(blocks)
+
+
 @jax.custom_jvp
 def relu(x: jax.Array) -> jax.Array:
     """max(x, 0), with the gradient 0 at 0.
@@ -134,7 +166,6 @@ def relu_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax
 
 def max_pool(x: jax.Array) -> jax.Array:
     """Max pooling over 3 x 3 windows with stride 1 and padding: (B, H, W, C) -> (B, H, W, C).
-
 
     Computed as shifted maxima, rows then columns: the gradient of reduce_window is slow, and not deterministic on GPUs.
     Computed in float32: on a CPU, maxima of bfloat16 take three times as long. Without the barrier, XLA computes the

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxnets.models.blocks import ConvNorm, head, max_pool
+from jaxnets.models.blocks import Classifier, ConvNorm, head, max_pool
 
 
 class InceptionModule(nnx.Module):
@@ -37,7 +37,7 @@ class InceptionModule(nnx.Module):
         return jnp.concatenate(branches, axis=-1)
 
 
-class Inception(nnx.Module):
+class Inception(Classifier):
     """A 3 x 3 stem, then two stages of inception modules, each entered by a strided 3 x 3 convolution.
 
     images (B, H, W, in_channels) float in [0, 1] -> logits (B, num_classes) float32, for H and W of at least 1. The
@@ -73,16 +73,7 @@ class Inception(nnx.Module):
         self.head = head(self.num_features, num_classes, param_dtype=param_dtype, rngs=rngs)
 
     def features(self, images: jax.Array) -> jax.Array:
-        """Return the features of images (B, H, W, C), (B, num_features)."""
         x = images
         for layer in self.layers:
             x = layer(x)
         return x.mean(axis=(1, 2))
-
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """Return the logits of images (B, H, W, C) float in [0, 1], (B, K) float32."""
-        return self.head(self.features(images))
-
-    def reset_head(self, num_classes: int, *, rngs: nnx.Rngs | None = None) -> None:
-        """Replace the head by a new one for `num_classes` classes, as for transfer learning."""
-        self.head = head(self.num_features, num_classes, rngs=rngs or nnx.Rngs(0))

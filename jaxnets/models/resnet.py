@@ -1,12 +1,13 @@
 """ResNet with pre-activation: He et al., "Identity Mappings in Deep Residual Networks", 2016."""
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxnets.models.blocks import Conv, batch_norm, head, relu
+from jaxnets.models.blocks import Classifier, Conv, batch_norm, head, relu, three_stages
 
 
 class ResidualBlock(nnx.Module):
@@ -39,7 +40,7 @@ class ResidualBlock(nnx.Module):
         return shortcut + self.conv2(relu(self.norm2(y)))
 
 
-class ResNet(nnx.Module):
+class ResNet(Classifier):
     """Three stages of residual blocks, each at half the resolution and twice the channels of the one before.
 
     images (B, H, W, in_channels) float in [0, 1] -> logits (B, num_classes) float32, for H and W of at least 1. The
@@ -73,28 +74,13 @@ class ResNet(nnx.Module):
         dtypes: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype}
         common = {"axis_name": axis_name, "rngs": rngs, **dtypes}
         self.stem = Conv(in_channels, width, stride=stem_stride, rngs=rngs, **dtypes)
-        blocks, channels = [], width
-        for stage in range(3):
-            for block in range(depth):
-                stride = 2 if stage > 0 and block == 0 else 1
-                blocks.append(ResidualBlock(channels, width * 2**stage, stride=stride, **common))
-                channels = width * 2**stage
-        self.blocks = nnx.List(blocks)
-        self.norm = batch_norm(channels, **common)
-        self.num_features = channels
-        self.head = head(channels, num_classes, param_dtype=param_dtype, rngs=rngs)
+        self.blocks = three_stages(partial(ResidualBlock, **common), width, depth)
+        self.num_features = 4 * width
+        self.norm = batch_norm(self.num_features, **common)
+        self.head = head(self.num_features, num_classes, param_dtype=param_dtype, rngs=rngs)
 
     def features(self, images: jax.Array) -> jax.Array:
-        """Return the features of images (B, H, W, C), (B, num_features)."""
         x = self.stem(images)
         for block in self.blocks:
             x = block(x)
         return relu(self.norm(x)).mean(axis=(1, 2))
-
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """Return the logits of images (B, H, W, C) float in [0, 1], (B, K) float32."""
-        return self.head(self.features(images))
-
-    def reset_head(self, num_classes: int, *, rngs: nnx.Rngs | None = None) -> None:
-        """Replace the head by a new one for `num_classes` classes, as for transfer learning."""
-        self.head = head(self.num_features, num_classes, rngs=rngs or nnx.Rngs(0))

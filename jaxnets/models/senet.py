@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxnets.models.blocks import ConvNorm, head, relu
+from jaxnets.models.blocks import Classifier, ConvNorm, head, relu, three_stages
 
 
 class SqueezeExcite(nnx.Module):
@@ -57,7 +57,7 @@ class SEBlock(nnx.Module):
         return relu(shortcut + self.scale(self.conv2(self.conv1(x))))
 
 
-class SENet(nnx.Module):
+class SENet(Classifier):
     """Three stages of squeeze-and-excitation blocks, each at half the resolution and twice the channels.
 
     images (B, H, W, in_channels) float in [0, 1] -> logits (B, num_classes) float32, for H and W of at least 1. The
@@ -85,27 +85,12 @@ class SENet(nnx.Module):
     ):
         common: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "axis_name": axis_name, "rngs": rngs}
         self.stem = ConvNorm(in_channels, width, stride=stem_stride, **common)
-        blocks, channels = [], width
-        for stage in range(3):
-            for block in range(depth):
-                stride = 2 if stage > 0 and block == 0 else 1
-                blocks.append(SEBlock(channels, width * 2**stage, stride=stride, **common))
-                channels = width * 2**stage
-        self.blocks = nnx.List(blocks)
-        self.num_features = channels
-        self.head = head(channels, num_classes, param_dtype=param_dtype, rngs=rngs)
+        self.blocks = three_stages(partial(SEBlock, **common), width, depth)
+        self.num_features = 4 * width
+        self.head = head(self.num_features, num_classes, param_dtype=param_dtype, rngs=rngs)
 
     def features(self, images: jax.Array) -> jax.Array:
-        """Return the features of images (B, H, W, C), (B, num_features)."""
         x = self.stem(images)
         for block in self.blocks:
             x = block(x)
         return x.mean(axis=(1, 2))
-
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """Return the logits of images (B, H, W, C) float in [0, 1], (B, K) float32."""
-        return self.head(self.features(images))
-
-    def reset_head(self, num_classes: int, *, rngs: nnx.Rngs | None = None) -> None:
-        """Replace the head by a new one for `num_classes` classes, as for transfer learning."""
-        self.head = head(self.num_features, num_classes, rngs=rngs or nnx.Rngs(0))

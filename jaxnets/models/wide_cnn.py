@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxnets.models.blocks import ConvNorm, head
+from jaxnets.models.blocks import Classifier, ConvNorm, head
 
 
-class WideCNN(nnx.Module):
+class WideCNN(Classifier):
     """Valid 5 x 5 convolutions in sequence, each with `width` more channels than the one before, without pooling.
 
     images (B, H, W, in_channels) float in [0, 1] -> logits (B, num_classes) float32, for H and W of at least 1; maps
@@ -45,16 +45,7 @@ class WideCNN(nnx.Module):
         self.head = head(self.num_features, num_classes, param_dtype=param_dtype, rngs=rngs)
 
     def features(self, images: jax.Array) -> jax.Array:
-        """Return the features of images (B, H, W, C), (B, num_features)."""
         x = self.stem(images)
         for layer in self.layers:
             x = layer(x)
         return x.mean(axis=(1, 2))
-
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """Return the logits of images (B, H, W, C) float in [0, 1], (B, K) float32."""
-        return self.head(self.features(images))
-
-    def reset_head(self, num_classes: int, *, rngs: nnx.Rngs | None = None) -> None:
-        """Replace the head by a new one for `num_classes` classes, as for transfer learning."""
-        self.head = head(self.num_features, num_classes, rngs=rngs or nnx.Rngs(0))

@@ -35,17 +35,10 @@ class Saved(NamedTuple):
     """The JSON that was saved with them."""
 
 
-def save(folder: Path, step: int, items: dict[str, Any], metadata: dict[str, Any], *, keep: int = KEEP_STEPS) -> None:
-    """Write folder/STEP, complete and on the disk, and remove old steps.
+def save(folder: Path, step: int, items: dict[str, Any], metadata: dict[str, Any]) -> None:
+    """Write folder/STEP, complete and on the disk: `items` are trees of arrays by name, `metadata` is JSON.
 
-    This step and the `keep` - 1 before it are kept; later ones belong to a run that was abandoned and are removed.
-
-    Args:
-        folder: holds one folder per step.
-        step: number of training steps done.
-        items: trees of arrays by name.
-        metadata: JSON that is saved with them.
-        keep: number of steps kept.
+    This step and the KEEP_STEPS - 1 before it are kept; later ones belong to a run that was abandoned and are removed.
 
     Raises:
         DivergedError: a value is not finite; nothing is written.
@@ -63,13 +56,13 @@ def save(folder: Path, step: int, items: dict[str, Any], metadata: dict[str, Any
             write(temporary, items)
             if not trees_equal(read(temporary, items), items):
                 raise OSError(0, "reading it back gave other values")
-        remove_steps(folder, step, keep)
+        remove_steps(folder, step)
 
 
-def remove_steps(folder: Path, step: int, keep: int) -> None:
-    """Remove all steps but `step` and the `keep` - 1 before it."""
+def remove_steps(folder: Path, step: int) -> None:
+    """Remove all steps but `step` and the KEEP_STEPS - 1 before it."""
     found = saved_steps(folder)
-    kept = [other for other in found if other <= step][-keep:]
+    kept = [other for other in found if other <= step][-KEEP_STEPS:]
     for other in sorted(set(found) - set(kept)):
         discard(folder / str(other))
 

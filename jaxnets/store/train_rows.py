@@ -39,13 +39,12 @@ def write_rows(folder: Path, images: np.ndarray) -> None:
         np.save(file, np.unique(hash_rows(images)))
 
 
-def was_trained_on(folder: Path, images: np.ndarray, *, fix: str = "train it again") -> np.ndarray:
+def was_trained_on(folder: Path, images: np.ndarray) -> np.ndarray:
     """Return for each image whether the model in `folder` was trained on it and its label.
 
     Args:
         folder: the model's folder.
         images: (N, ...) uint8.
-        fix: remedy in the error message for a folder without hashes.
 
     Returns:
         (N,) bool.
@@ -55,7 +54,9 @@ def was_trained_on(folder: Path, images: np.ndarray, *, fix: str = "train it aga
     """
     path = folder / FILE_NAME
     if not path.exists():
-        raise InputError(folder, f"does not record which images it was trained on: it has no {FILE_NAME}", fix)
+        raise InputError(
+            folder, f"does not record which images it was trained on: it has no {FILE_NAME}", "train it again"
+        )
     try:
         known = np.load(io.BytesIO(read_bytes(path, limit=MAX_BYTES)), allow_pickle=False)
         if known.dtype != np.uint64:

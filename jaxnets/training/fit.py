@@ -59,24 +59,14 @@ def fit(
 ) -> bool:
     """Train a model and save it after each epoch; a training that was interrupted resumes where it was saved.
 
-    Writes config.json, metrics.csv, state/ and best/ to `folder`. state/ holds the last two checkpoints. best/ holds
-    the EMA parameters of the epoch with the highest validation accuracy, if there are validation images. If several
-    processes train together, all of them call this with the same arguments, and the primary one writes.
+    Writes config.json, metrics.csv and state/, which holds the last two checkpoints, to `folder`. A resumed training
+    has bitwise the same result as an uninterrupted one if the environment fingerprint is the same. Otherwise it warns
+    or, if the result must be `identical`, raises InputError. If several processes train together, all of them call this
+    with the same arguments, and the primary one writes.
 
-    Args:
-        folder: the run's folder. If it holds a saved state, training resumes from it; the result is bitwise identical
-            to that of an uninterrupted training if the environment fingerprint is the same. Otherwise it warns.
-        config: configuration of the model and its training.
-        examples: training examples, as NumPy arrays.
-        valid: validation images.
-        devices: devices of all processes.
-        on_progress: called after every step, or call of several steps, and after every saved epoch.
-        should_stop: called once after every step, or call of several steps. Once it returned True, the state is saved
-            as it is and the training ends.
-        identical: raise InputError instead of warning if the environment fingerprint differs.
-
-    Returns:
-        True if the training is finished, False if it was stopped.
+    `on_progress` is called after every step, or call of several steps, and after every saved epoch. `should_stop` is
+    called once after every step, or call of several steps; once it returned True, the state is saved as it is and the
+    training ends. Returns True if the training is finished, False if it was stopped.
 
     Raises:
         InputError: batch size and devices do not fit, `folder` has another configuration or lacks free space for three
@@ -84,41 +74,62 @@ def fit(
         DivergedError: a loss, gradient, statistic, prediction or value to be saved is not finite; the message names the
             step. Earlier checkpoints are kept.
     """
-    training = config.recipe.training
-    check_batch(training.batch_size, len(examples.images), devices)
+    check_batch(config.recipe.training.batch_size, len(examples.images), devices)
     loop = TrainLoop(config=config, num_rows=len(examples.images))
+    current = open_training(folder, loop, devices, identical=identical)
+    if len(current.history) == loop.training.epochs:
+        return True
+    return run_epochs(folder, loop, current, examples, valid, devices, on_progress, should_stop)
+
+
+def open_training(folder: Path, loop: TrainLoop, devices: Devices, *, identical: bool) -> FitState:
+    """Return the training saved in `folder`, or a new one: the folder is then created."""
+    config = loop.config
     current = resume(folder, config, loop.init(config.seed), fingerprint(devices), identical=identical)
     # All processes have read the folder when this returns; only then may the primary one write to it.
     check_same_everywhere(folder, {"settings": config.settings(), "progress": [len(current.history), current.steps]})
-    if len(current.history) == training.epochs:
-        if is_primary():
-            write_history(folder, current.history)  # a kill may have come between the last state and this
-        return True
     if is_primary():
-        create_folder(folder, config, current.state)
+        if len(current.history) == loop.training.epochs:
+            write_history(folder, current.history)  # a kill may have come between the last state and this
+        else:
+            create_folder(folder, config, current.state)
+    return current
+
+
+def run_epochs(
+    folder: Path,
+    loop: TrainLoop,
+    current: FitState,
+    examples: Examples,
+    valid: Validation,
+    devices: Devices,
+    on_progress: Callable[[Progress], None],
+    should_stop: Callable[[], bool],
+) -> bool:
+    """Train from `current` on, and save after each epoch. Returns and raises as `fit` does."""
     state, resident = replicate((current.state, examples), devices)
     begin = time.perf_counter()
     run_epoch = loop.compile(devices, state, resident)
     compile_seconds = time.perf_counter() - begin
     predict = make_predict(loop.graphdef, local_devices(devices))
     stopped = False
-    while len(current.history) < training.epochs and not stopped:
+    while len(current.history) < loop.training.epochs and not stopped:
         begin, epoch = time.perf_counter(), len(current.history)
-        order = loop.order(config.seed, epoch)[current.steps :]
+        order = loop.order(loop.config.seed, epoch)[current.steps :]
         on_step = step_callback(loop, current, on_progress, should_stop)
         state, metrics, stopped = run_epoch(state, resident, order, on_step)
         current = current.add_steps(state, metrics, time.perf_counter() - begin)
         with step_context(loop, current):
             if current.steps == loop.steps_per_epoch:
-                if epoch + 1 == training.epochs:
+                if epoch + 1 == loop.training.epochs:
                     state = with_clean_statistics(state, loop, examples, local_devices(devices))
                 row = summarise(loop, current, compile_seconds) | validate(predict, state, valid)
                 current, compile_seconds = current.add_epoch(state, row), 0.0
             if is_primary():
-                save(folder, config, current)
+                save(folder, loop.config, current)
         if not stopped:
             on_progress(make_progress(loop, current, 0, current.history[-1]["images_per_second"]))
-    return len(current.history) == training.epochs
+    return len(current.history) == loop.training.epochs
 
 
 def create_folder(folder: Path, config: RunConfig, state: TrainState) -> None:

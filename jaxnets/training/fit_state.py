@@ -54,17 +54,10 @@ def from_items(items: dict[str, Any]) -> TrainState:
 
 
 def save(folder: Path, config: RunConfig, current: FitState) -> None:
-    """Save a checkpoint; after a finished epoch also best/, if it is the best so far, and metrics.csv.
-
-    best/ comes first: if the process is killed between the two, the epoch is trained again and both are written.
-    """
-    items, step = to_items(current.state), int(current.state.step)
+    """Save a checkpoint in state/ and, after a finished epoch, metrics.csv."""
     facts: dict[str, Any] = {"config": config.settings(), "fingerprints": current.fingerprints}
     facts |= {"history": current.history, "part": current.part, "seconds": current.seconds}
-    accuracies = [row["valid_accuracy"] for row in current.history if "valid_accuracy" in row]
-    if not current.part and accuracies and accuracies[-1] > max(accuracies[:-1], default=-1.0):
-        checkpoint.save(folder / "best", step, {"average": items["average"]}, facts, keep=1)
-    checkpoint.save(folder / "state", step, items, facts)
+    checkpoint.save(folder / "state", int(current.state.step), to_items(current.state), facts)
     if not current.part:
         write_history(folder, current.history)
 

@@ -121,10 +121,7 @@ def compile_steps(
     *,
     optimize: bool = False,
 ) -> RunEpoch:
-    """Compile an epoch as one call per step; see `compile_epoch`.
-
-    The callback of a step is called while the next step runs, so an epoch that it stops includes that next step.
-    """
+    """Compile an epoch as one call per step; see `compile_epoch`."""
     indices = shard_rows(np.arange(order.shape[1]), devices)
 
     def prepare(key: jax.Array, step: jax.Array, examples: Examples, rows: jax.Array, indices: jax.Array) -> Any:
@@ -141,29 +138,41 @@ def compile_steps(
 
     update = compile_ahead(mapped, (state, *batch(state, examples, order[0])), devices, optimize=optimize)
 
-    def run_epoch(
-        state: TrainState, examples: Examples, order: np.ndarray, on_step: StepCallback = keep_going
-    ) -> EpochResult:
-        history: list[Metrics] = []
+    def run_step(state: TrainState, examples: Examples, rows: np.ndarray) -> Any:
+        state, metrics = update(state, *batch(state, examples, rows))
+        if len(devices) > 1:  # queued collectives of several CPU devices can deadlock
+            jax.block_until_ready(metrics)
+        return state, metrics
 
-        def finish_step(metrics: Any) -> bool:
-            history.append(jax.tree.map(lambda value: np.asarray(value)[None], metrics))
-            return on_step(len(history), history[-1])
+    return partial(run_steps, run_step)
 
-        running = None
-        stopped = False
-        for rows in order:
-            state, metrics = update(state, *batch(state, examples, rows))
-            if len(devices) > 1:  # queued collectives of several CPU devices can deadlock
-                jax.block_until_ready(metrics)
-            stopped = running is not None and finish_step(running)  # the previous step, while this one runs
-            running = metrics
-            if stopped:
-                break
-        stopped = finish_step(running) or stopped
-        return EpochResult(state, concatenate(history), stopped)
 
-    return run_epoch
+def run_steps(
+    run_step: Callable[..., Any],
+    state: TrainState,
+    examples: Examples,
+    order: np.ndarray,
+    on_step: StepCallback = keep_going,
+) -> EpochResult:
+    """Run an epoch with one call of `run_step` per row of `order`.
+
+    The callback of a step is called while the next step runs, so an epoch that it stops includes that next step.
+    """
+    history: list[Metrics] = []
+
+    def finish_step(metrics: Any) -> bool:
+        history.append(jax.tree.map(lambda value: np.asarray(value)[None], metrics))
+        return on_step(len(history), history[-1])
+
+    state, running = run_step(state, examples, order[0])
+    stopped = False
+    for rows in order[1:]:
+        state, following = run_step(state, examples, rows)
+        stopped, running = finish_step(running), following
+        if stopped:
+            break
+    stopped = finish_step(running) or stopped
+    return EpochResult(state, concatenate(history), stopped)
 
 
 def compile_ahead(mapped: Any, arguments: tuple[Any, ...], devices: Devices, *, optimize: bool = False) -> Any:

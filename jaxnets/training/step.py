@@ -3,6 +3,7 @@ input preparation and model update."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -56,7 +57,7 @@ def one_hot_examples(images: np.ndarray, labels: np.ndarray, num_classes: int) -
 class Step:
     """A training step in two halves; a CPU runs them as two programs (see `parallel`).
 
-    prepare(key, step, batch, indices) -> augmented images (B, H, W, C) float32 in [0, 1], targets (B, K).
+    prepare(key, step, batch, indices) -> images, targets (see `prepare_batch`).
     update(state, images, targets) -> state, metrics (see `make_train_step`).
     """
 
@@ -84,6 +85,19 @@ def moving_average(average: Any, value: Any, step: jax.Array, *, decay: float) -
     return jax.tree.map(lambda old, new: weight * old + (1 - weight) * new, average, value)
 
 
+def prepare_batch(
+    key: jax.Array, step: jax.Array, batch: Examples, indices: jax.Array, *, training: TrainConfig
+) -> tuple[jax.Array, jax.Array]:
+    """Return a batch's augmented images (B, H, W, C) float32 in [0, 1], and targets (B, K). The random numbers of an
+    image depend on `key`, the step, and its index in the global batch alone."""
+    key = jax.random.fold_in(jax.random.wrap_key_data(key), step)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
+    keys_warp, keys_mixup = jnp.unstack(jax.vmap(jax.random.split)(keys), axis=1)
+    images = augment(keys_warp, batch.images.astype(jnp.float32) / 255, training.augmentation)
+    targets = soft_targets(batch.targets, batch.weights, smoothing=training.label_smoothing)
+    return mixup(keys_mixup, images, targets, alpha=training.augmentation.mixup_alpha)
+
+
 def make_train_step(
     graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, training: TrainConfig, *, precision: str
 ) -> Step:
@@ -99,14 +113,6 @@ def make_train_step(
         statistics_norm: global norm of the batch-norm statistics. Their variance may overflow while the loss is finite.
     """
     scale = LOSS_SCALE.get(precision, 1.0)
-
-    def prepare(key: jax.Array, step: jax.Array, batch: Examples, indices: jax.Array) -> tuple[jax.Array, jax.Array]:
-        key = jax.random.fold_in(jax.random.wrap_key_data(key), step)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
-        keys_warp, keys_mixup = jnp.unstack(jax.vmap(jax.random.split)(keys), axis=1)
-        images = augment(keys_warp, batch.images.astype(jnp.float32) / 255, training.augmentation)
-        targets = soft_targets(batch.targets, batch.weights, smoothing=training.label_smoothing)
-        return mixup(keys_mixup, images, targets, alpha=training.augmentation.mixup_alpha)
 
     def loss_fn(params: Arrays, stats: Arrays, images: jax.Array, targets: jax.Array) -> tuple[jax.Array, Any]:
         logits, stats = apply(graphdef, params, stats, images, train=True)
@@ -130,4 +136,4 @@ def make_train_step(
         }
         return TrainState(state.step + 1, params, stats, opt_state, ema, state.key), metrics
 
-    return Step(prepare, update)
+    return Step(partial(prepare_batch, training=training), update)

@@ -4,7 +4,7 @@ from jaxnets.errors import InputError
 
 
 @pytest.fixture
-def refused(tmp_path):
+def assert_rejected(tmp_path):
     """refused(words, call, *arguments): it raises a one-line InputError with all the words, and writes no file."""
 
     def check(words, call, *arguments, **options):

@@ -1,6 +1,4 @@
 import gzip
-import io
-import pickle
 import re
 import struct
 import tracemalloc
@@ -10,13 +8,13 @@ from functools import partial
 
 import numpy as np
 import pytest
-from numpy.lib import format as npy
 
 from jaxnets.data import load
-from jaxnets.data.arrays import IDX_FILES, read_arrays
+from jaxnets.data.arrays import IDX_FILES
 from jaxnets.data.idx import encode_idx
 from jaxnets.errors import InputError
 from jaxnets.store.npz import read_npz
+from tests.faults.inputs import member, zipped
 
 RNG = np.random.default_rng(0)
 GOOD = {
@@ -30,12 +28,6 @@ GOOD = {
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "mine.npz"
-
-
-def changed(name, index, value, dtype=np.int64):
-    array = GOOD[name].astype(dtype)
-    array[index] = value
-    return {name: array}
 
 
 def test_arrays_are_loaded(path):
@@ -57,105 +49,11 @@ def test_colour_big_endian_fortran_order_and_missing_test_labels_are_accepted(pa
     assert digits.y_test is None
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"x_train": GOOD["x_train"] / 255}, ["x_train", "float64", "multiplying"]),
-        ({"x_test": np.full((4, 9, 10), np.nan)}, ["x_test", "float64", "uint8"]),
-        ({"x_train": GOOD["x_train"].reshape(8, 90)}, ["x_train", "(8, 90)", "(N, H, W)"]),
-        ({"x_train": GOOD["x_train"][:, :7]}, ["x_train", "(8, 7, 10)", "at least 8"]),
-        ({"x_train": np.zeros((8, 9, 10, 2), np.uint8)}, ["x_train", "C 1 or 3"]),
-        ({"x_test": GOOD["x_test"][:0]}, ["x_test", "no images"]),
-        ({"x_test": GOOD["x_test"][:, :8]}, ["x_test", "(8, 10, 1)", "(9, 10, 1)", "one size"]),
-        (changed("x_train", (5, 0, 0), 256), ["x_train", "row 5", "256", "0..255"]),
-        (changed("x_test", (2, 3, 4), -1), ["x_test", "row 2", "-1", "0..255"]),
-        ({"y_train": GOOD["y_train"][:7]}, ["y_train", "(7,)", "8 images"]),
-        ({"y_test": GOOD["y_test"][:3]}, ["y_test", "(3,)", "4 images"]),
-        ({"y_train": GOOD["y_train"][:, None]}, ["y_train", "(8, 1)"]),
-        ({"y_train": GOOD["y_train"] + 0.0}, ["y_train", "float64", "integers"]),
-        ({"y_train": GOOD["y_train"].astype(str)}, ["y_train", "integers"]),
-        ({"y_train": GOOD["y_train"] > 0}, ["y_train", "bool"]),
-        (changed("y_train", 3, -1), ["y_train", "row 3", "-1", "from 0"]),
-        (changed("y_train", 3, 10**15), ["y_train", "no example of class 3", "from 0"]),
-        (changed("y_train", 3, 3), ["y_train", "single example of class 3"]),
-        ({"y_train": np.zeros(8, int)}, ["y_train", "a single class"]),
-        (changed("y_test", 1, 3), ["y_test", "row 1", "3", "remove such rows"]),
-        (changed("y_test", 1, -2), ["y_test", "row 1", "-2"]),
-        ({"x_train": np.array([None] * 8)}, ["x_train", "Python objects", "store numbers"]),
-    ],
-)
-def test_bad_arrays_are_rejected(path, refused, change, words):
-    np.savez(path, **{**GOOD, **change})
-    refused([str(path), *words], load, str(path))
-
-
-@pytest.mark.parametrize("name", ["x_train", "y_train", "x_test"])
-def test_a_missing_array_is_reported(path, refused, name):
-    np.savez(path, **{key: array for key, array in GOOD.items() if key != name})
-    refused([str(path), f"no array {name}"], load, str(path))
-
-
-def archive(**members):
-    """Return an .npz with the given bytes as its members."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as writer:
-        for name, content in members.items():
-            writer.writestr(name, content)
-    return file.getvalue()
-
-
-def claiming(shape, content=b""):
-    """Return a .npy whose header claims `shape` bytes, whatever its content."""
-    file = io.BytesIO()
-    npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    return file.getvalue() + content
-
-
-class Nested(tuple):
-    """A shape whose text is nested too deeply for Python's parser."""
-
-    def __repr__(self):
-        return f"({'-' * 9000}1,)"
-
-
-def whole():
-    file = io.BytesIO()
-    np.savez(file, **GOOD)
-    return file.getvalue()
-
-
-def flipped(content, at):
-    return content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :]
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"", ["zip archive"]),
-        (b"not a zip", ["zip archive"]),
-        (pickle.dumps(GOOD), ["zip archive"]),
-        (whole()[:-40], ["zip archive"]),
-        (flipped(whole(), 400), ["zip archive"]),
-        (archive(**{"x_train.npy": b"no header"}), ["zip archive"]),
-        (archive(**{"x_train.npy": claiming((2**43,), b"ab")}), ["x_train", "claims", "(8796093022208,)"]),
-        (archive(**{"x_train.npy": claiming((1,), bytes(10**6))}), ["x_train", "claims", "(1,)"]),
-        (archive(**{"x_train.npy": claiming((0, 2**70))}), ["zip archive"]),
-        (archive(**{"x_train.npy": claiming((-1, -2), b"ab")}), ["x_train", "claims"]),
-        (archive(**{"x_train.npy": claiming((2,), b"ab").replace(b"(2,)", b"(2,(")}), ["x_train", "damaged header"]),
-        (archive(**{"x_train.npy": claiming(Nested())}), ["x_train", "damaged header"]),
-        (archive(**{"../x_train.npy": claiming((2,), b"ab")}), ["member with a path", "../x_train.npy"]),
-    ],
-)
-def test_bad_archives_are_rejected(path, refused, content, words):
-    path.write_bytes(content)
-    refused([str(path), *words], read_arrays, path)
-
-
-def test_arrays_that_are_too_large_are_rejected_unread(path, refused, monkeypatch):
+def test_arrays_that_are_too_large_are_rejected_unread(path, assert_rejected, monkeypatch):
     monkeypatch.setattr("jaxnets.store.npz.MAX_ARRAY_BYTES", 10**6)
-    path.write_bytes(archive(**{"x_train.npy": claiming((10**6,), bytes(10**6))}))
+    path.write_bytes(zipped(**{"x_train.npy": member((10**6,), bytes(10**6))}))
     monkeypatch.setattr(zipfile.ZipFile, "open", None)
-    refused([str(path), "more than 1,000,000"], read_npz, path, ("x_train",))
+    assert_rejected([str(path), "more than 1,000,000"], read_npz, path, ("x_train",))
 
 
 def save_idx(path, *, pack=lambda content: content, **arrays):
@@ -167,7 +65,7 @@ def save_idx(path, *, pack=lambda content: content, **arrays):
 def save_long_header(path, *, x_train, **rest):
     start = b"\x93NUMPY\2\0" + struct.pack("<I", x_train.nbytes)
     names = {"x_train.npy": start + b" " * x_train.nbytes, "y_train.npy": b"", "x_test.npy": b""}
-    path.write_bytes(archive(**names))
+    path.write_bytes(zipped(**names))
 
 
 FORMS = {
@@ -199,15 +97,15 @@ def test_the_limit_is_for_all_idx_files_together(folder, monkeypatch):
         load(str(folder))
 
 
-def test_a_missing_file_is_reported(path, refused):
-    refused([str(path), "No such file"], load, str(path))
+def test_a_missing_file_is_reported(path, assert_rejected):
+    assert_rejected([str(path), "No such file"], load, str(path))
 
 
-def test_row_numbers_are_not_accepted_as_classes(path, refused):
+def test_row_numbers_are_not_accepted_as_classes(path, assert_rejected):
     rows = np.arange(2002)
     images = np.zeros((2002, 8, 8), np.uint8)
     np.savez(path, x_train=images, y_train=rows // 2, x_test=images[:1])
-    refused([f"{path}/y_train", "has 1,001 classes", "row numbers?"], load, str(path))
+    assert_rejected([f"{path}/y_train", "has 1,001 classes", "row numbers?"], load, str(path))
     np.savez(path, x_train=images[2:], y_train=rows[2:] // 2 - 1, x_test=images[:1])
     assert load(str(path)).num_classes == 1000
 
@@ -246,15 +144,10 @@ def test_a_folder_of_idx_files_is_loaded(folder):
     ("name", "content", "words"),
     [
         ("y_train", None, "has no train-labels-idx1-ubyte, raw or .gz"),
-        ("y_train", b"", "train-labels-idx1-ubyte: is empty"),
         ("y_train", encode_idx(np.zeros((8, 1), np.uint8)), "expected the magic number 0x00000801"),
         ("y_train", encode_idx(np.zeros(8, np.uint8))[:6], "truncated in its header"),
-        ("y_train", encode_idx(np.zeros(8, np.uint8))[:-1], "truncated: 15 bytes, expected 16"),
-        ("y_train", encode_idx(np.zeros(8, np.uint8)) + b"!", "1 bytes after the last value"),
-        ("y_train", encode_idx(np.arange(7, dtype=np.uint8) % 3), "one label per image"),
-        ("y_train", encode_idx(np.zeros(8, np.uint8)), "has a single class"),
-        ("y_test", encode_idx(np.full(4, 3, np.uint8)), "a class without training images"),
         ("y_train", b"\0\0\x08\x01\xff\xff\xff\xff", "truncated: 8 bytes"),
+        ("y_test", encode_idx(np.full(4, 3, np.uint8)), "a class without training images"),
     ],
 )
 def test_wrong_idx_files_are_rejected(folder, name, content, words):

@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from jaxnets.data import digest, load, read_submission, stratified_split, write_submission
+from jaxnets.data import digest, load, stratified_split, write_submission
 from jaxnets.errors import InputError
 
 LABELS = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [50, 10, 3]))
@@ -74,17 +74,10 @@ def test_labels_that_cannot_be_split_are_rejected(labels, fraction, word):
         stratified_split(labels, fraction=fraction, seed=0)
 
 
-def test_a_submission_is_written_and_read_back(tmp_path):
+def test_a_submission_has_a_line_per_image(tmp_path):
     path = tmp_path / "runs" / "submission.csv"
     write_submission(path, np.array([7, 0, 2], np.int32))
     assert path.read_bytes() == b"ImageId,Label\n1,7\n2,0\n3,2\n"
-    np.testing.assert_array_equal(read_submission(path), [7, 0, 2])
-
-
-def test_a_submission_may_have_other_line_ends_and_order(tmp_path):
-    path = tmp_path / "submission.csv"
-    path.write_bytes(b"\xef\xbb\xbfImageId,Label\r\n2,0\r\n1,7")
-    np.testing.assert_array_equal(read_submission(path), [7, 0])
 
 
 @pytest.mark.parametrize("labels", [np.zeros((2, 2), int), np.array([0.5]), np.array([-1]), np.array([], int)])
@@ -98,28 +91,3 @@ def test_a_failed_write_is_reported(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(InputError, match="cannot be written"):
         write_submission(tmp_path / "file" / "submission.csv", LABELS)
-
-
-@pytest.mark.parametrize(
-    ("content", "word"),
-    [
-        (b"", "is empty"),
-        (b"ImageId,Label\n", "no rows"),
-        (b"id,label\n1,7\n", r"csv:1: header is 'id,label'.*ImageId,Label"),
-        (b"ImageId,Label\n1,7\n1,3\n", r"csv:3: duplicate id 1.*keep one"),
-        (b"ImageId,Label\n1,7\n3,3\n", r"csv:3: id 3 is not from 1 to 2"),
-        (b"ImageId,Label\n0,7\n1,3\n", r"csv:2: id 0 is not from 1"),
-        (b"ImageId,Label\n1,-7\n", r"csv:2: '1,-7' is not an id and a class"),
-        (b"ImageId,Label\n1,7.0\n", r"csv:2: .*two integers"),
-        (b"ImageId,Label\n1,7,7\n", r"csv:2: "),
-        (b"ImageId,Label\n1,99999999999999999999\n", r"csv:2: "),
-        (b"ImageId,Label\n1,7\n\n2,3\n", r"csv:3: blank"),
-        (b"ImageId;Label\n1;7\n", r"csv:1: columns are not separated by commas"),
-        (b"<html>", "web page"),
-    ],
-)
-def test_bad_submissions_are_rejected(tmp_path, content, word):
-    path = tmp_path / "submission.csv"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=rf"submission\.{word}" if word.startswith("csv") else word):
-        read_submission(path)

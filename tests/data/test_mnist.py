@@ -59,38 +59,38 @@ def test_only_missing_files_are_downloaded(folder, monkeypatch):
     assert calls == [([LAST], folder / "mnist")]
 
 
-def test_nothing_is_downloaded_to_a_given_folder(folder, refused, monkeypatch):
+def test_nothing_is_downloaded_to_a_given_folder(folder, assert_rejected, monkeypatch):
     monkeypatch.setattr(fetch, "fetch", no_fetch)
     (folder / "mnist" / LAST).unlink()
-    refused([str(folder / "mnist"), LAST, "give no path"], load, "mnist", folder / "mnist")
-    refused(["absent", LAST], load, "mnist", folder / "absent")
-    refused(["train-images", "is not a folder"], load, "mnist", folder / "mnist" / "train-images-idx3-ubyte")
+    assert_rejected([str(folder / "mnist"), LAST, "give no path"], load, "mnist", folder / "mnist")
+    assert_rejected(["absent", LAST], load, "mnist", folder / "absent")
+    assert_rejected(["train-images", "is not a folder"], load, "mnist", folder / "mnist" / "train-images-idx3-ubyte")
 
 
-def test_files_with_other_checksums_are_rejected(folder, refused):
+def test_files_with_other_checksums_are_rejected(folder, assert_rejected):
     path = folder / "mnist" / LAST
     path.write_bytes(CONTENTS[LAST][:-1] + b"\x0b")
-    refused([str(path), "differs from the original", "download it again", ".npz"], load, "mnist", folder=folder)
-    refused([str(path), "replace it by the original", ".npz"], load, "mnist", folder / "mnist")
+    assert_rejected([str(path), "differs from the original", "download it again", ".npz"], load, "mnist", folder=folder)
+    assert_rejected([str(path), "replace it by the original", ".npz"], load, "mnist", folder / "mnist")
 
 
 @pytest.mark.timeout(20)
-def test_pipes_folders_and_broken_links_are_rejected(folder, refused):
+def test_pipes_folders_and_broken_links_are_rejected(folder, assert_rejected):
     path = folder / "mnist" / LAST
     path.unlink()
     os.mkfifo(path)
-    refused([str(path), "is a pipe"], load, "mnist", folder=folder)
+    assert_rejected([str(path), "is a pipe"], load, "mnist", folder=folder)
     path.unlink()
     path.mkdir()
-    refused([str(path), "is a folder"], load, "mnist", folder=folder)
+    assert_rejected([str(path), "is a folder"], load, "mnist", folder=folder)
     path.rmdir()
     path.symlink_to(path)
-    refused([str(path), "cannot be read"], load, "mnist", folder=folder)
+    assert_rejected([str(path), "cannot be read"], load, "mnist", folder=folder)
 
 
-def test_missing_permission_is_reported(folder, refused, monkeypatch):
+def test_missing_permission_is_reported(folder, assert_rejected, monkeypatch):
     def closed(*_):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(mnist.Path, "open", closed)
-    refused(["train-images", "Permission denied", "permissions"], load, "mnist", folder=folder)
+    assert_rejected(["train-images", "Permission denied", "permissions"], load, "mnist", folder=folder)

@@ -66,7 +66,7 @@ def test_a_missing_comparison_is_an_error_before_any_training(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_comparison_with_other_data_is_refused_before_any_training(tmp_path):
+def test_a_comparison_with_other_data_is_an_error_before_any_training(tmp_path):
     with committed_folder(tmp_path / "other" / "oof", {}):
         pass
     write_json(tmp_path / "other" / "fold-0" / "job.json", {"data_sha256": "another"})
@@ -76,12 +76,12 @@ def test_a_comparison_with_other_data_is_refused_before_any_training(tmp_path):
 
 
 @pytest.mark.parametrize("families", [("vgg",), ("senet", "senet")])
-def test_families_that_cannot_be_are_refused_before_anything_is_written(families, tmp_path):
+def test_unknown_and_duplicate_families_are_errors(families, tmp_path):
     with pytest.raises(InputError, match="--families"):
         main(CrossValidateOptions(preset="smoke", data="digits", families=families, out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
-def test_the_fold_is_not_for_the_user_to_give(tmp_path):
+def test_a_given_fold_is_an_error(tmp_path):
     with pytest.raises(InputError, match="--fold"):
         main(CrossValidateOptions(data="digits", fold=(0, 5), out=tmp_path / "out"))

@@ -197,7 +197,7 @@ def test_text_has_enough_contrast(page, scheme):
 
 
 def test_a_missing_server_is_reported(page):
-    page.route("**/predict", lambda route: route.fulfill(body="somebody else"))
+    page.route("**/predict", lambda route: route.fulfill(body="another server"))
     errors = page.get_by_role("alert")
     draw(page, 1)
     playwright.expect(errors).to_contain_text("python -m experiments.draw", timeout=TIMEOUT)

@@ -1,5 +1,4 @@
 import contextlib
-import json
 import signal
 import socket
 import sys
@@ -16,7 +15,7 @@ from experiments.demo.predictor import Calibration, Prediction
 from experiments.draw import DrawOptions, main
 from jaxnets.errors import InputError
 from jaxnets.normalise import normalise
-from tests.faults.attacks import ATTACKS, BINARY, CUT, DRAWING, get, is_open, post, strike
+from tests.faults.attacks import ATTACKS, BINARY, DRAWING, get, is_open, post, strike
 
 PORT = 8028
 ABOUT = {"accuracies": {"resnet": 0.997, "scratch": 0.9818}, "threshold": 0.9}
@@ -87,12 +86,6 @@ def test_the_page_has_no_external_resources(client, path):
     assert "http" not in response.text.replace("http://www.w3.org/2000/svg", "")
 
 
-@pytest.mark.parametrize("host", ["example.com", f"example.com:{PORT}", "127.0.0.1", f"127.0.0.1:{PORT + 1}", ""])
-def test_a_foreign_host_is_rejected(client, host):
-    for path in ("/", "/about", "/nowhere"):
-        assert client.get(path, headers={"host": host}).status_code == 403
-
-
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
 def test_port_80_may_be_omitted(name):
     app = server.make_app(predict, ABOUT, port=80)
@@ -101,35 +94,6 @@ def test_port_80_may_be_omitted(name):
     assert client.post("/predict", content=DRAWING, headers=headers).status_code == 200
     assert client.get("/", headers={"host": f"{name}:80"}).status_code == 200
     assert client.get("/", headers={"host": f"{name}.nip.io"}).status_code == 403
-
-
-@pytest.mark.parametrize("origin", ["null", "http://example.com", f"https://127.0.0.1:{PORT}", "http://127.0.0.1", ""])
-def test_a_foreign_origin_is_rejected(send, origin):
-    assert send(origin=origin).status_code == 403
-
-
-@pytest.mark.parametrize(
-    ("body", "code"),
-    [
-        (b"", 400),
-        (DRAWING[:-1], 400),
-        (DRAWING + b"x", 400),
-        (bytes(len(DRAWING)), 400),
-        (bytes(64 << 10), 400),
-        (bytes((64 << 10) + 1), 413),
-        (bytes(3 << 20), 413),
-    ],
-)
-def test_a_body_of_another_size_is_rejected(send, body, code):
-    response = send(body)
-    assert response.status_code == code
-    assert "Traceback" not in response.text
-
-
-@pytest.mark.parametrize("body", [b"{", b'{"pixels": [NaN]}', json.dumps(list(DRAWING)).encode()])
-def test_other_content_types_are_rejected(send, body):
-    assert send(body, **{"content-type": "application/json"}).status_code == 415
-    assert send(body).status_code in (400, 413)
 
 
 def test_headers_are_limited(client):
@@ -230,11 +194,6 @@ def test_a_text_browser_does_not_block_the_server(monkeypatch, tmp_path):
     )
     monkeypatch.setattr(draw, "start_jax", lambda options: None)
     main(DrawOptions(port=0))
-
-
-def test_some_attacks_are_closed_and_some_rejected():
-    assert sum(CUT in allowed for _, allowed in ATTACKS.values()) >= 5
-    assert len(ATTACKS) >= 31
 
 
 def test_requests_of_closed_connections_are_skipped(monkeypatch):

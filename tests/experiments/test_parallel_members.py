@@ -19,7 +19,6 @@ from experiments.cluster.parallel_members import (
     STALL,
     check_exit,
     check_stall,
-    command_line,
     divide_machine,
     is_faster_in_parallel,
     restricted_to,
@@ -164,22 +163,6 @@ def test_long_trainings_on_several_cores_are_faster_in_parallel(monkeypatch, pre
 
 def test_each_accelerator_is_a_share():
     assert [share.accelerator for share in divide_machine(job_on(GPUS), 5)] == [0, 1]
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        Options(),
-        Options(tensorboard=True, quiet=True),
-        Options(out=Path("a b"), seed=3, seeds=2, students=("senet", "resnet"), resume=False, precision="float32"),
-    ],
-)
-def test_options_survive_the_command_line(options):
-    assert tyro.cli(Options, args=command_line(options)) == options
-
-
-def test_no_students_survive_the_command_line():
-    assert tyro.cli(Options, args=command_line(Options(students=()))).students == ()
 
 
 def test_a_worker_gets_a_preset_that_the_command_line_accepts():

@@ -11,10 +11,9 @@ from experiments.pipeline import PipelineOptions, main
 from experiments.reporting.results import read_report
 from experiments.tools import publish
 from jaxnets.data import load
-from jaxnets.data.submission import read_submission
 from jaxnets.errors import InputError
 from jaxnets.store.manifest import check_manifest, committed_folder, write_manifest
-from tests.experiments.processes import files
+from tests.experiments.processes import files, read_submission
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ import pytest
 from experiments.cli.run_dir import Member
 from experiments.reporting.out_of_fold import SCORES
 from experiments.tools.publish_entry import PublishEntryOptions, main, rebuild
-from jaxnets.data.submission import read_submission
 from jaxnets.errors import InputError
 from jaxnets.store.atomic import read_json, write_json
 from jaxnets.store.manifest import check_manifest, write_manifest
+from tests.experiments.processes import read_submission
 
 
 def test_the_submission_can_be_rebuilt_from_the_predictions_of_the_models(whole, tmp_path):

@@ -14,10 +14,9 @@ from experiments.cli.provenance import clocked, read_seconds
 from experiments.pipeline import PipelineOptions, main
 from experiments.reporting import report
 from experiments.reporting.error_analysis import Evaluation, write_mistakes
-from experiments.reporting.metrics import Predictions, Report, show
+from experiments.reporting.metrics import Predictions
 from experiments.reporting.page import percent, png, seconds
 from experiments.reporting.report import FULL, SPLIT, UNSURE, pseudo_labels
-from experiments.reporting.results import read_report
 from experiments.reporting.sections import MAX_CARDS, confusion, ensemble_sizes, missed
 from experiments.train_scratch import ScratchOptions
 from jaxnets.config import PseudoLabelConfig
@@ -56,12 +55,6 @@ def job(request):
     out = request.getfixturevalue(request.param)
     text = (out / "report.html").read_text(encoding="utf-8")
     return text, Page(text), json.loads((out / "report.json").read_text())
-
-
-def test_the_table_of_a_single_view_has_no_tta_column(whole, capsys):
-    show(Report.from_json(read_report(whole / "report.json") | {"views": 1}))
-    head = next(line for line in capsys.readouterr().out.splitlines() if "parameters" in line)
-    assert re.findall(r"\w+", head)[1:] == ["parameters", "valid", "test", "training"]
 
 
 def test_a_page_is_well_formed_with_unique_ids(job):

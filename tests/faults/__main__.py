@@ -1,6 +1,6 @@
-"""Breaks what can break, many times, and counts what it cost: `python -m tests.faults [--full] [NAME ...]`.
+"""Injects faults many times and counts the failures: `python -m tests.faults [--full] [NAME ...]`.
 
-The fast size takes some minutes; the full one, hours, and goes on where it was stopped.
+The fast size takes some minutes, the full size hours. If interrupted, the same command continues.
 """
 
 import argparse
@@ -19,7 +19,6 @@ from tests.faults import (
     endings,
     endurance,
     entries,
-    foreign,
     mutate,
     peers,
     pipelines,
@@ -34,24 +33,23 @@ PROTOCOLS = {
     "signals anywhere in the pipeline": (pipelines.signals, 4, 50),
     "an error at every call of a save": (store.errors, 20, 1000),
     "a kill at every call of a save": (store.kills, 20, 1000),
-    "an error at every call of sealing a network": (sealing.errors, 100, 1000),
-    "a kill at every call of sealing a network": (sealing.kills, 100, 1000),
+    "an error at every call of committing a model": (sealing.errors, 100, 1000),
+    "a kill at every call of committing a model": (sealing.kills, 100, 1000),
     "a damaged file of a step": (store.damages, 50, 500),
-    "no room at any size": (store.full_disks, 10, 60),
+    "a full disk at any size": (store.full_disks, 10, 60),
     "not finite at any leaf": (store.infinities, 10, 50),
     "not finite at any step of a training": (divergence.trainings, 5, 50),
     "not finite in a member of an ensemble": (divergence.ensembles, 4, 20),
-    "stopped after any step, and gone on with": (resumption.every_step, 4, 80),
+    "stopped after any step and resumed": (resumption.every_step, 4, 80),
     "any ending, at any step": (endings.endings, 7, 140),
-    "what a hundred steps leave behind": (endurance.steps, 5, 100),
-    "what a save leaves behind": (endurance.saves, 15, 300),
-    "what a pipeline leaves behind": (endurance.pipelines, 2, 5),
-    "two writers in one folder": (store.writers, 10, 50),
-    "a peer that dies, stands still or raises": (peers.losses, 3, 60),
-    "wrong files and arguments": (entries.refusals, 15, 300),
-    "odd files that are right": (entries.acceptances, 3, 12),
+    "leaks of training steps": (endurance.steps, 5, 100),
+    "leaks of saves": (endurance.saves, 15, 300),
+    "leaks of pipelines": (endurance.pipelines, 2, 5),
+    "two writers in one directory": (store.writers, 10, 50),
+    "a process that dies, stalls or raises": (peers.losses, 3, 60),
+    "invalid files and arguments": (entries.rejections, 15, 300),
+    "unusual valid files": (entries.acceptances, 3, 12),
     "a file changed at random": (mutate.mutations, 300, 10_000),
-    "a step of another network": (foreign.others, 2, 12),
     "downloads, killed or two at once": (downloads.downloads, 3, 30),
     "hostile requests to the page": (attacks.hostile, 45, 400),
 }
@@ -59,9 +57,9 @@ PROTOCOLS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("names", nargs="*", help="protocols, by any part of their names; all unless given")
+    parser.add_argument("names", nargs="*", help="parts of the names of protocols (default: all)")
     parser.add_argument("--full", action="store_true", help="as many trials as before a release")
-    parser.add_argument("--out", type=Path, help="JSON of the counts; what stands there already is not tried again")
+    parser.add_argument("--out", type=Path, help="JSON file of the counts; protocols in it are not run again")
     options = parser.parse_args()
     done = json.loads(options.out.read_text()) if options.out and options.out.is_file() else {}
     wanted = [name for name in PROTOCOLS if not options.names or any(part in name for part in options.names)]
@@ -80,7 +78,7 @@ def main() -> None:
 
 
 def count(name: str, *, full: bool) -> dict[str, object]:
-    """Runs a protocol -> how many trials, how often the fault struck, and what each failure was."""
+    """Run a protocol -> the number of trials, how often the fault struck, and the failures."""
     protocol, fast, many = PROTOCOLS[name]
     begin, struck, failures, trials = time.perf_counter(), 0, [], 0
     with tempfile.TemporaryDirectory() as folder:

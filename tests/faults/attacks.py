@@ -74,6 +74,8 @@ ATTACKS: dict[str, tuple[bytes, set[int]]] = {
         {413},
     ),
     "a small body": (post(body=b"12345"), {400}),
+    "a missing pixel": (post(body=DRAWING[:-1]), {400}),
+    "an extra pixel": (post(body=DRAWING + b"x"), {400}),
     "JSON": (post("Content-Type: application/json", body=b'{"pixels": [NaN, 1e999]}'), {415}),
     "a form": (post("Content-Type: application/x-www-form-urlencoded", body=b"a=b"), {415}),
     "blank paper": (post(body=bytes(168 * 168)), {400}),

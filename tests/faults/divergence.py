@@ -1,5 +1,5 @@
 """A value that is not finite, at any step of a real training or in the inputs of an ensemble: the program ends there
-and names it, and it is never saved, never the best and never averaged."""
+and names it, and it is never saved and never averaged."""
 
 import os
 import re
@@ -136,24 +136,18 @@ def ended_well(stderr: str, code: int | None, family: str, target: str, at: int,
 
 
 def saved_before(run: Path, epochs: int, steps: int) -> str:
-    """Return what is wrong, if anything, with the earlier checkpoints: those of the last two epochs, and the best."""
+    """Return what is wrong, if anything, with the earlier checkpoints: those of the last two epochs."""
     wanted = [epoch * steps for epoch in (epochs - 1, epochs) if epoch > 0]
     if checkpoint.saved_steps(run / "state") != wanted:
         return f"found {checkpoint.saved_steps(run / 'state')}, not {wanted}"
-    if not wanted:
-        return "best/ exists" if checkpoint.saved_steps(run / "best") else ""
     items = arrays(read_config(run))
     for number in wanted:
         history = check_manifest(run / "state" / str(number))["history"]
+        if not np.isfinite([row["valid_accuracy"] for row in history]).all():
+            return f"the history of step {number} is not finite"
         if not is_finite(checkpoint.read(run / "state" / str(number), items)):
             return f"step {number} is not finite"
-    accuracies = [row["valid_accuracy"] for row in history]
-    best = steps * (1 + int(np.argmax(accuracies)))
-    if checkpoint.saved_steps(run / "best") != [best] or not np.isfinite(accuracies).all():
-        return f"best/ has {checkpoint.saved_steps(run / 'best')} of {accuracies}"
-    check_manifest(run / "best" / str(best))
-    best_items = checkpoint.read(run / "best" / str(best), {"average": items["average"]})
-    return "" if is_finite(best_items) else "best/ is not finite"
+    return ""
 
 
 def arrays(config: RunConfig) -> dict[str, Any]:

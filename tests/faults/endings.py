@@ -18,7 +18,7 @@ from experiments.cli.exit_codes import deferred, in_one_line
 from jaxnets.store import checkpoint
 from jaxnets.training import fit, parallel
 from tests.faults import resumption
-from tests.faults.resumption import EPOCHS, STEPS, compiled_once, config, end, examples
+from tests.faults.resumption import EPOCHS, STEPS, compiled_once, config, examples, saved
 from tests.faults.store import CONTEXT
 from tests.faults.trial import Trial
 
@@ -47,7 +47,7 @@ ENDINGS: dict[str, tuple[int, Callable[[], None] | tuple[int, ...]]] = {
 def endings(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
     with compiled_once(parallel.compile_steps):
         resumption.train(folder / "whole")
-        desired = end(folder / "whole")
+        desired = saved(folder / "whole")
         for trial in range(trials):
             name = [*ENDINGS][trial % len(ENDINGS)]
             struck, failure = attempt(folder / str(trial), name, rng)
@@ -107,6 +107,6 @@ def resume(folder: Path, desired: Any) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             resumption.train(folder)
-            return "" if end(folder) == desired else "other results"
+            return "" if saved(folder) == desired else "other results"
     except Exception as error:
         return f"{type(error).__name__}: {error}"

@@ -103,16 +103,16 @@ def take_steps(folder: Path, trials: int, sender: Any) -> None:
 
 def make_saves(folder: Path, trials: int, sender: Any) -> None:
     """Train with epochs of two steps. The disk space is measured while the new checkpoint and the old ones exist."""
-    used, real, state = [], checkpoint.same, folder / "run" / "state"
+    used, real, state = [], checkpoint.trees_equal, folder / "run" / "state"
 
-    def same(*arguments: Any) -> bool:
+    def trees_equal(*arguments: Any) -> bool:
         used.append(size(state))
         return real(*arguments)
 
-    with mock.patch.object(checkpoint, "same", same):
+    with mock.patch.object(checkpoint, "trees_equal", trees_equal):
         train(folder / "run", trials, 2, sender)
     times = max(used) / size(state / str(2 * trials))
-    wrong = leftovers(folder / "run", {"config.json", "metrics.csv", "state", "best"})
+    wrong = leftovers(folder / "run", {"config.json", "metrics.csv", "state"})
     wrong = wrong or leftovers(state, {str(2 * trials), str(2 * trials - 2)})
     sender.send(
         wrong or ("" if times <= checkpoint.KEEP_STEPS + 1 else f"the disk held {times:.2f} times a step's size")

@@ -86,7 +86,7 @@ def longest_path(arguments: list[str]) -> int:
     return max((len(word) for word in arguments if word.endswith(".npz")), default=0)
 
 
-def refusals(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
+def rejections(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:
     drop_capabilities()
     job = finished(folder / "job")
     names = list(CASES)

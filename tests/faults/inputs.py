@@ -210,6 +210,12 @@ def member(shape: tuple[int, ...], content: bytes = b"", *, descr: str = "|u1") 
     return file.getvalue() + content
 
 
+def nested_header() -> bytes:
+    """Return an array whose shape is nested too deeply for Python's parser."""
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({'-' * 9000}1,), }}\n".encode()
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text
+
+
 def weights_bomb(arrays: dict[str, np.ndarray]) -> bytes:
     """Return weights whose first array is a decompression bomb."""
     return zip_of(f"{next(iter(arrays))}.npy", member((LARGE // 2**20 << 20,)), b"\0", LARGE)
@@ -255,6 +261,8 @@ NPZ: Contents = {
     "a header that claims less": lambda: zipped(**{"x_train.npy": member((1,), bytes(1000))}),
     "a header with a negative shape": lambda: zipped(**{"x_train.npy": member((-1, -2), b"ab")}),
     "a malformed header": lambda: zipped(**{"x_train.npy": member((2,), b"ab").replace(b"(2,)", b"(2,(")}),
+    "a deeply nested header": lambda: zipped(**{"x_train.npy": nested_header()}),
+    "a shape that overflows": lambda: zipped(**{"x_train.npy": member((0, 2**70))}),
     "no header": lambda: zipped(**{"x_train.npy": b"text"}),
     "a member with a path": lambda: zipped(**{"../x_train.npy": member((2,), b"ab")}),
     "a header bomb": lambda: zip_of("x_train.npy", b"\x93NUMPY\2\0" + struct.pack("<I", LARGE), b" ", LARGE),

@@ -1,5 +1,5 @@
 """A training that is stopped after any of its steps and resumed gives bitwise identical parameters, statistics,
-optimizer state, EMA, best model and history."""
+optimizer state, EMA and history."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,18 +50,16 @@ def train(folder: Path, stop: int | None = None, *, epochs: int = EPOCHS, steps:
     return fit.fit(folder, config(epochs=epochs), *examples(steps), jax.devices()[:1], on_progress, should_stop)
 
 
-def saved(folder: Path) -> tuple[list[int], dict[str, bytes], list[dict[str, float]]]:
-    """Return the steps of the last and the best checkpoint, their arrays as bytes, and the history without times."""
+def saved(folder: Path) -> tuple[int, dict[str, bytes], list[dict[str, float]]]:
+    """Return the step of the last checkpoint, its arrays as bytes, and the history without times."""
     items = to_items(loop.TrainLoop(config=config(epochs=EPOCHS), num_rows=len(examples(STEPS)[0].images)).init(0))
     last = checkpoint.restore(folder / "state", items)
-    best = checkpoint.restore(folder / "best", {"average": items["average"]})
     assert last is not None
-    assert best is not None
     assert not last.metadata["part"]
-    trees = checkpoint.flatten_named({"last": last.items, "best": best.items})
+    trees = checkpoint.flatten_named(last.items)
     history = [{name: value for name, value in row.items() if name not in TIMES} for row in last.metadata["history"]]
-    steps = checkpoint.saved_steps(folder / "state")[-1:] + checkpoint.saved_steps(folder / "best")
-    return steps, {name: leaf.tobytes() for name, leaf in trees.items()}, history
+    step = checkpoint.saved_steps(folder / "state")[-1]
+    return step, {name: leaf.tobytes() for name, leaf in trees.items()}, history
 
 
 def every_step(folder: Path, rng: np.random.Generator, trials: int) -> Iterator[Trial]:

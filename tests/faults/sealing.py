@@ -22,7 +22,7 @@ def unfinished(folder: Path) -> Path:
     original = folder.parent / "original"
     if not original.is_dir():
         filled(original / "state")
-        (original / "best" / ".1.0123abcd.tmp").mkdir(parents=True)
+        (original / "state" / ".1.0123abcd.tmp").mkdir(parents=True)
     shutil.copytree(original, folder / ".model.unfinished")
     return folder
 

@@ -44,17 +44,17 @@ def assert_same(actual, desired):
 
 @families
 @pytest.mark.parametrize(("shape", "classes"), [((3, 8, 8, 1), 10), ((1, 28, 28, 1), 10), ((2, 32, 32, 3), 100)])
-def test_images_become_logits(family, shape, classes, pictures):
+def test_images_become_logits(family, shape, classes, random_images):
     net = network(family, in_channels=shape[-1], num_classes=classes)
-    logits = net.evaluate(*net.arrays, pictures(*shape))
+    logits = net.evaluate(*net.arrays, random_images(*shape))
     assert (logits.shape, logits.dtype) == ((shape[0], classes), jnp.float32)
     assert jnp.isfinite(logits).all()
     assert (jnp.ptp(logits, axis=1) > 0).all()
 
 
 @families
-def test_the_head_computes_logits_from_features(family, pictures):
-    net, images = network(family, in_channels=1, num_classes=10), pictures(3, 8, 8, 1)
+def test_the_head_computes_logits_from_features(family, random_images):
+    net, images = network(family, in_channels=1, num_classes=10), random_images(3, 8, 8, 1)
     model = merge(net.graphdef, *net.arrays)
     features = jax.jit(lambda *arrays: merge(net.graphdef, *arrays).features(images))(*net.arrays)
     assert features.shape == (3, model.num_features)
@@ -62,8 +62,8 @@ def test_the_head_computes_logits_from_features(family, pictures):
 
 
 @families
-def test_evaluation_is_independent_of_the_other_images(family, pictures):
-    net, images = network(family, in_channels=1, num_classes=10), pictures(3, 8, 8, 1)
+def test_evaluation_is_independent_of_the_other_images(family, random_images):
+    net, images = network(family, in_channels=1, num_classes=10), random_images(3, 8, 8, 1)
     logits = net.evaluate(*net.arrays, images)
     images[1:] = np.nan
     with_nan = net.evaluate(*net.arrays, images)
@@ -81,9 +81,9 @@ def test_default_sizes_are_multiples_of_eight(family):
 
 
 @families
-def test_every_parameter_gets_a_gradient_and_every_statistic_an_update(family, pictures):
+def test_every_parameter_gets_a_gradient_and_every_statistic_an_update(family, random_images):
     net = network(family)
-    grads, (_, stats) = net.train(*net.arrays, pictures(4, 8, 8, 1))
+    grads, (_, stats) = net.train(*net.arrays, random_images(4, 8, 8, 1))
     unchanged = jax.tree.map(lambda new, old: bool((new == old).all()), stats, net.arrays[1])
     without_gradient = jax.tree.map(lambda grad: not bool(grad.any()), grads)
     found = jax.tree.leaves_with_path((without_gradient, unchanged))
@@ -92,8 +92,8 @@ def test_every_parameter_gets_a_gradient_and_every_statistic_an_update(family, p
 
 @families
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_computes_between_float32_arrays(family, dtype, pictures):
-    net, images = network(family, dtype=jnp.dtype(dtype)), pictures(3, 8, 8, 1)
+def test_half_precision_computes_between_float32_arrays(family, dtype, random_images):
+    net, images = network(family, dtype=jnp.dtype(dtype)), random_images(3, 8, 8, 1)
     with jax.numpy_dtype_promotion("standard"):
         features = jax.eval_shape(merge(net.graphdef, *net.arrays).features, images)
         trained = jax.eval_shape(partial(apply, net.graphdef, train=True), *net.arrays, images)
@@ -102,9 +102,9 @@ def test_half_precision_computes_between_float32_arrays(family, dtype, pictures)
 
 
 @families
-def test_half_precision_is_close_to_single(family, pictures):
+def test_half_precision_is_close_to_single(family, random_images):
     half, single = (network(family, in_channels=1, num_classes=10, **dtype) for dtype in ({"dtype": jnp.bfloat16}, {}))
-    images = pictures(3, 8, 8, 1)
+    images = random_images(3, 8, 8, 1)
     desired = single.evaluate(*single.arrays, images)
     with jax.numpy_dtype_promotion("standard"):
         logits = half.evaluate(*single.arrays, images)
@@ -112,8 +112,8 @@ def test_half_precision_is_close_to_single(family, pictures):
 
 
 @families
-def test_two_devices_normalise_over_the_whole_batch(family, pictures):
-    net, images = network(family, axis_name="data"), pictures(4, 8, 8, 1)
+def test_two_devices_normalise_over_the_whole_batch(family, random_images):
+    net, images = network(family, axis_name="data"), random_images(4, 8, 8, 1)
     step = jax.pmap(partial(apply, net.graphdef, train=True), "data", in_axes=(None, None, 0))
     logits, stats = step(*net.arrays, images.reshape(2, 2, 8, 8, 1))
     whole_logits, whole_stats = network(family).train(*net.arrays, images)[1]
@@ -143,8 +143,8 @@ def test_a_new_head_leaves_the_features_unchanged(family):
     assert model.head(jnp.ones((2, model.num_features))).shape == (2, 3)
 
 
-def test_apply_agrees_with_plain_nnx(pictures):
-    images, model = pictures(2, 8, 8, 1), tiny("wide_cnn")
+def test_apply_agrees_with_plain_nnx(random_images):
+    images, model = random_images(2, 8, 8, 1), tiny("wide_cnn")
     start = split(model)
     model.train()
     logits, stats = apply(*start, images, train=True)
@@ -183,8 +183,8 @@ def test_weights_depend_on_the_seed():
 
 
 @families
-def test_inputs_that_are_not_float_images_raise(family, pictures):
-    net, images = network(family, in_channels=1, num_classes=10), pictures(3, 8, 8, 1)
+def test_inputs_that_are_not_float_images_raise(family, random_images):
+    net, images = network(family, in_channels=1, num_classes=10), random_images(3, 8, 8, 1)
     for wrong in ((images * 255).astype(np.uint8), images > 0, images[..., 0], np.repeat(images, 3, axis=-1)):
         with pytest.raises(TypeError, match=r"give floats \(B, H, W, 1\), images in \[0, 1\]"):
             net.evaluate(*net.arrays, wrong)

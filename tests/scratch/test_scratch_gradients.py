@@ -12,9 +12,6 @@ from hypothesis.extra.numpy import arrays
 from scratch.gradcheck import numerical_gradient
 from scratch.layers import (
     ACTIVATIONS,
-    dense_backward,
-    dense_forward,
-    dense_params_backward,
     relu_backward,
     relu_forward,
     sigmoid_backward,
@@ -150,36 +147,6 @@ def test_finite_differences_restore_their_argument():
     original = x.copy()
     np.testing.assert_allclose(numerical_gradient(lambda: (x**3).sum(), x), 3 * original**2, rtol=1e-6)
     np.testing.assert_array_equal(x, original)
-
-
-def test_the_gradients_of_a_dense_layer_equal_finite_differences():
-    rng = np.random.default_rng(0)
-    x, w, b, dz = rng.normal(size=(4, 3)), rng.normal(size=(3, 2)), rng.normal(size=2), rng.normal(size=(4, 2))
-    value = lambda: (dense_forward(x, w, b)[0] * dz).sum()
-    grads = dense_backward(dz, dense_forward(x, w, b)[1])
-    for array, grad in zip((x, w, b), grads, strict=True):
-        assert grad.shape == array.shape
-        assert_close(grad, numerical_gradient(value, array))
-    for alone, grad in zip(dense_params_backward(dz, (x, w)), grads[1:], strict=True):
-        np.testing.assert_array_equal(alone, grad)
-
-
-@pytest.mark.parametrize("name", ACTIVATIONS)
-@pytest.mark.parametrize("shape", [(7,), (3, 4), (2, 3, 2)])
-def test_the_gradient_of_an_activation_equals_finite_differences(name, shape):
-    rng = np.random.default_rng(0)
-    z, da = rng.normal(0, 2, shape), rng.normal(size=shape)
-    assert np.abs(z).min() > 1e-3
-    act, act_backward = ACTIVATIONS[name]
-    assert_close(act_backward(da, act(z)[1]), numerical_gradient(lambda: (act(z)[0] * da).sum(), z))
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_the_gradient_of_a_loss_equals_finite_differences(loss):
-    rng = np.random.default_rng(0)
-    logits, targets = rng.normal(0, 2, (4, 3)), rng.dirichlet(np.ones(3), 4)
-    _, dlogits = LOSSES[loss](logits, targets)
-    assert_close(dlogits, numerical_gradient(lambda: LOSSES[loss](logits, targets)[0], logits))
 
 
 @pytest.fixture

@@ -59,8 +59,8 @@ def test_an_epoch_visits_each_row_once(count, sizes, deformation):
     assert list(seen) != sorted(seen) or count == 3
 
 
-def test_every_image_of_an_epoch_is_deformed_differently(pictures):
-    images = np.repeat(pictures(1, 8, 8), 10, axis=0)
+def test_every_image_of_an_epoch_is_deformed_differently(random_images):
+    images = np.repeat(random_images(1, 8, 8), 10, axis=0)
     settings = MLPConfig(batch_size=4, deformation=DEFORMATION)
     xs = np.concatenate([x for x, _ in minibatches(np.random.default_rng(0), images, np.eye(10), settings)])
     assert xs.shape == (10, 64)
@@ -167,20 +167,14 @@ def test_learning_rates_continue_over_the_epochs():
 
 
 @pytest.mark.parametrize("count", [1, 999, 1000, 2003])
-def test_predictions_do_not_depend_on_batches(count, pictures):
-    params, images = init_params(np.random.default_rng(0), SETTINGS.widths), pictures(count, 8, 8)
+def test_predictions_do_not_depend_on_batches(count, random_images):
+    params, images = init_params(np.random.default_rng(0), SETTINGS.widths), random_images(count, 8, 8)
     log_probs = predict(params, images, SETTINGS)
     logits, _ = forward(params, images.reshape(count, 64), activation="relu")
     assert log_probs.dtype == np.float32
     np.testing.assert_allclose(log_probs, jax.nn.log_softmax(logits), atol=1e-5)
     np.testing.assert_allclose(np.exp(log_probs).sum(axis=1), 1, rtol=1e-5)
     np.testing.assert_array_equal(predict(params, images.reshape(count, 64), SETTINGS), log_probs)
-
-
-def test_accuracy_is_the_fraction_of_correct_predictions():
-    log_probs = np.log([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7], [0.3, 0.4, 0.3], [0.3, 0.4, 0.3]])
-    assert accuracy(log_probs, np.array([0, 2, 1, 0])) == 0.75
-    assert isinstance(accuracy(log_probs, np.array([0, 2, 1, 0])), float)
 
 
 @pytest.mark.parametrize(("std", "expected"), [(None, [(2 / 800) ** 0.5, 0.1, 0.1]), (0.5, [0.5] * 3)])

@@ -27,7 +27,7 @@ def assert_same(found, expected):
             np.testing.assert_array_equal(array, expected_array)
 
 
-@pytest.mark.parametrize("name", ["best.npz", "best", "best.weights", ".npz", "sieben ü.npz"])
+@pytest.mark.parametrize("name", ["best.npz", "best", "sieben ü.npz"])
 def test_saved_parameters_are_loaded_from_the_same_path(tmp_path, params, name):
     save_params(tmp_path / name, params)
     assert names(tmp_path) == [name]
@@ -41,36 +41,6 @@ def test_any_number_of_layers_is_saved_in_order(tmp_path, widths, dtype):
     params = [(w.astype(dtype), np.asfortranarray(b + w[0])) for w, b in params]
     save_params(tmp_path / "w.npz", params)
     assert_same(load_params(tmp_path / "w.npz"), params)
-
-
-def test_saving_again_replaces_the_file(tmp_path, params):
-    path = tmp_path / "w.npz"
-    save_params(path, init_params(np.random.default_rng(1), (9, 9)))
-    save_params(path, params)
-    assert_same(load_params(path), params)
-
-
-def ragged(path, params):
-    save_params(path, [*params, ([[1.0], [2.0, 3.0]], [0.0])])
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, params):
-    path = tmp_path / "w.npz"
-    with pytest.raises(ValueError, match="inhomogeneous"):
-        ragged(path, params)
-    assert names(tmp_path) == []
-    save_params(path, params)
-    with pytest.raises(ValueError, match="inhomogeneous"):
-        ragged(path, init_params(np.random.default_rng(1), (9, 9)))
-    assert names(tmp_path) == ["w.npz"]
-    assert_same(load_params(path), params)
-
-
-def test_a_failed_rename_leaves_no_temporary_file(tmp_path, params):
-    (tmp_path / "w.npz" / "full").mkdir(parents=True)
-    with pytest.raises(OSError, match=r"w\.npz"):
-        save_params(tmp_path / "w.npz", params)
-    assert names(tmp_path) == ["w.npz"]
 
 
 def saved_bytes(path, params):
@@ -92,16 +62,6 @@ def flipped(data, index):
     return data[:index] + bytes([data[index] ^ 0xFF]) + data[index + 1 :]
 
 
-def compressed_and_flipped(path, params):
-    np.savez_compressed(path, w0=np.arange(600.0).reshape(300, 2), b0=np.zeros(2))
-    path.write_bytes(flipped(path.read_bytes(), 200))
-
-
-def npy_file(path, params):
-    with open(path, "wb") as file:
-        np.save(file, params[0][0])
-
-
 def savez(path, **arrays):
     with open(path, "wb") as file:
         np.savez(file, **arrays)
@@ -111,49 +71,24 @@ def zeros(**shapes):
     return lambda path, params: savez(path, **{name: np.zeros(shape) for name, shape in shapes.items()})
 
 
-def with_header(old, new):
-    return lambda path, params: member_changed(path, params, lambda name, data: data.replace(old, new))
-
-
-def encrypted(path, params):
-    data = bytearray(saved_bytes(path, params))
-    for signature, flags in [(b"PK\3\4", 6), (b"PK\1\2", 8)]:
-        data[data.index(signature) + flags] |= 1
-    path.write_bytes(data)
-
-
 DAMAGES = {
     "empty": lambda path, params: path.write_bytes(b""),
-    "text": lambda path, params: path.write_text("w0,b0\n1,2\n"),
     "cut in two": lambda path, params: path.write_bytes(saved_bytes(path, params)[:300]),
     "without its end": lambda path, params: path.write_bytes(saved_bytes(path, params)[:-1]),
-    "without its start": lambda path, params: path.write_bytes(saved_bytes(path, params)[100:]),
     "a number changed": lambda path, params: path.write_bytes(flipped(saved_bytes(path, params), 200)),
-    "a compressed byte changed": compressed_and_flipped,
-    "encrypted": encrypted,
-    "npy": npy_file,
-    "empty npy": lambda path, params: path.write_bytes(b"\x93NUMPY"),
     "pickle": lambda path, params: path.write_bytes(pickle.dumps(params)),
-    "empty zip": lambda path, params: savez(path),
     "no npy inside": lambda path, params: member_changed(path, params, lambda name, data: b"1, 2"),
-    "nothing inside": lambda path, params: member_changed(path, params, lambda name, data: b""),
-    "cut inside": lambda path, params: member_changed(path, params, lambda name, data: data[:-1]),
-    "header alone": lambda path, params: member_changed(path, params, lambda name, data: data[:12]),
     "header damaged": lambda path, params: member_changed(path, params, lambda name, data: flipped(data, 20)),
-    "giant": with_header(b"(5, 4), }           ", b"(5, 99999999999999)}"),
-    "no shape": with_header(b"'shape'", b"'spahe'"),
+    "giant": lambda path, params: member_changed(
+        path, params, lambda name, data: data.replace(b"(5, 4), }           ", b"(5, 99999999999999)}")
+    ),
     "objects": lambda path, params: savez(path, w0=np.array([[print]]), b0=np.array([print])),
-    "words": lambda path, params: savez(path, w0=np.array([["a"]]), b0=np.array(["b"])),
     "complex": lambda path, params: savez(path, w0=np.zeros((2, 2), complex), b0=np.zeros(2, complex)),
     "other names": zeros(kernel=(3, 2), bias=(2,)),
     "a layer left out": zeros(w0=(3, 2), b0=(2,), w2=(2, 2), b2=(2,)),
-    "a bias left out": zeros(w0=(3, 2), b0=(2,), w1=(2, 2)),
-    "one array more": zeros(w0=(3, 2), b0=(2,), more=(2,)),
     "two arrays more": zeros(w0=(3, 2), b0=(2,), more=(2,), again=(2,)),
-    "layers that do not meet": zeros(w0=(3, 2), b0=(2,), w1=(3, 2), b1=(2,)),
+    "layers that do not fit": zeros(w0=(3, 2), b0=(2,), w1=(3, 2), b1=(2,)),
     "a bias too long": zeros(w0=(3, 2), b0=(3,)),
-    "flat weights": zeros(w0=(3,), b0=()),
-    "scalars": zeros(w0=(), b0=()),
     "deep weights": zeros(w0=(3, 2, 2), b0=(2, 2)),
 }
 
@@ -162,10 +97,10 @@ DAMAGES = {
 def test_a_damaged_file_raises_one_line_with_its_path(tmp_path, params, damage):
     path = tmp_path / "mine.npz"
     damage(path, params)
-    with pytest.raises(ValueError, match=r"mine\.npz") as refused:
+    with pytest.raises(ValueError, match=r"mine\.npz") as error:
         load_params(path)
-    assert str(refused.value).startswith(f"{path}: ")
-    assert len(str(refused.value).splitlines()) == 1
+    assert str(error.value).startswith(f"{path}: ")
+    assert len(str(error.value).splitlines()) == 1
 
 
 def test_a_pickled_array_is_not_unpickled(tmp_path):

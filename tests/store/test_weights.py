@@ -47,8 +47,8 @@ def test_weights_are_restored_exactly(family, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, back, {"params": params, "stats": stats})
 
 
-def test_a_published_model_predicts_as_the_saved_one(model, published, pictures):
-    images = pictures(3, 28, 28, 1)
+def test_a_published_model_predicts_as_the_saved_one(model, published, random_images):
+    images = random_images(3, 28, 28, 1)
     model.eval()
     np.testing.assert_array_equal(load_pretrained("wide_cnn", str(published))(images), model(images))
 

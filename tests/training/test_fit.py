@@ -48,7 +48,7 @@ def uninterrupted(train, tmp_path_factory):
 
 @pytest.fixture
 def read_saved(tiny_config):
-    """read_saved(folder) -> the state, the history without its times, and the runs of the last and the best epoch."""
+    """read_saved(folder) -> the state, the history without its times, and the run."""
     config = tiny_config()
     other = TrainLoop(config=config, num_rows=44).init(99)
 
@@ -56,7 +56,7 @@ def read_saved(tiny_config):
         saved = resume(folder, config, other, fingerprint.fingerprint(jax.devices()[:2]))
         assert (saved.part, saved.seconds) == ({}, 0)
         rows = [{name: value for name, value in row.items() if name not in TIMES} for row in saved.history]
-        return saved.state, rows, open_run(folder), open_run(folder, best=True)
+        return saved.state, rows, open_run(folder)
 
     return read
 
@@ -77,7 +77,7 @@ def kill_at(*stop):
 
 def assert_same_run(actual, desired):
     assert actual[1] == desired[1]
-    actual, desired = ((state, last[2:], best[2:]) for state, _, last, best in (actual, desired))
+    actual, desired = ((state, run[2:]) for state, _, run in (actual, desired))
     jax.tree.map(np.testing.assert_array_equal, actual, desired)
 
 
@@ -99,7 +99,7 @@ def test_progress_is_reported(train, tmp_path):
 
 
 @pytest.mark.parametrize("kills", [[(0, 1)], [(1, 0)], [(1, 5), (2, 1)], [(3, 0)]])
-def test_a_killed_run_resumes_to_the_same_bits(train, uninterrupted, read_saved, tmp_path, kills):
+def test_a_killed_run_resumes_to_bitwise_identical_results(train, uninterrupted, read_saved, tmp_path, kills):
     for stop in kills:
         with pytest.raises(KilledError):
             train(tmp_path, on_progress=kill_at(*stop))
@@ -108,12 +108,11 @@ def test_a_killed_run_resumes_to_the_same_bits(train, uninterrupted, read_saved,
     assert checkpoint.saved_steps(tmp_path / "state") == [2 * STEPS, 3 * STEPS]
 
 
-@pytest.mark.parametrize("folder", ["best", "state"])
-def test_a_run_killed_before_a_save_resumes_to_the_same_bits(
-    train, uninterrupted, read_saved, tmp_path, monkeypatch, folder
+def test_a_run_killed_before_a_save_resumes_to_bitwise_identical_results(
+    train, uninterrupted, read_saved, tmp_path, monkeypatch
 ):
     def save(path, step, *arguments, save=checkpoint.save, **options):
-        if (path.name, step) == (folder, STEPS):
+        if step == STEPS:
             raise KilledError
         save(path, step, *arguments, **options)
 
@@ -187,6 +186,16 @@ def test_a_folder_of_another_config_is_rejected(train, uninterrupted, tiny_confi
     assert files(uninterrupted) == before
 
 
+def test_a_checkpoint_of_another_model_is_rejected_and_kept(train, tmp_path):
+    items = {name: {"kernel": np.ones((3, 2), np.float16)} for name in ("average", "rest")}
+    checkpoint.save(tmp_path / "state", 7, items, {})
+    before = files(tmp_path)
+    words = r"state/7: holds another model: average/kernel is float16 \(3, 2\), expected none; average/params/.*missing"
+    with pytest.raises(InputError, match=words):
+        train(tmp_path)
+    assert files(tmp_path) == before
+
+
 def test_another_environment_gives_a_warning_or_an_error(train, tmp_path, monkeypatch):
     train(tmp_path, should_stop=lambda: True)
     before = files(tmp_path)
@@ -222,15 +231,15 @@ def test_a_full_disk_is_detected_before_anything_is_written(train, uninterrupted
     assert not list(tmp_path.iterdir())
 
 
-def test_predictions_that_are_not_finite_are_not_scored(train, tmp_path, monkeypatch):
+def test_predictions_that_are_not_finite_are_not_evaluated(train, tmp_path, monkeypatch):
     def predict(*arguments):
-        return np.full((6, 10), np.nan if checkpoint.saved_steps(tmp_path / "best") else -1)
+        return np.full((6, 10), np.nan if checkpoint.saved_steps(tmp_path / "state") else -1)
 
     monkeypatch.setattr(fit_module, "make_predict", lambda *arguments: predict)
     words = "wide_cnn, seed 3: epoch 2, step 5 of 5: loss .*, gradient_norm .*, learning_rate .*: validation rows: "
     with pytest.raises(DivergedError, match=words):
         train(tmp_path)
-    assert checkpoint.saved_steps(tmp_path / "state") == checkpoint.saved_steps(tmp_path / "best") == [5]
+    assert checkpoint.saved_steps(tmp_path / "state") == [5]
 
 
 def test_a_folder_that_is_no_run_is_rejected(tmp_path, tiny_config):
