@@ -108,8 +108,8 @@ def test_stretch_changes_the_aspect_at_constant_area():
     np.testing.assert_allclose(np.quantile(draws, [0, 0.25, 0.5, 0.75, 1]), [-1, -0.5, 0, 0.5, 1], atol=0.05)
 
 
-def test_images_are_mirrored_with_the_given_probability(pictures):
-    images, keys = pictures(400, 8, 8, 1), split_keys(400)
+def test_images_are_mirrored_with_the_given_probability(random_images):
+    images, keys = random_images(400, 8, 8, 1), split_keys(400)
     mirrored = images[:, :, ::-1]
     np.testing.assert_allclose(augmented(keys, images, replace(NO_WARP, flip=1.0)), mirrored, atol=1e-6)
     half = augmented(keys, images, replace(NO_WARP, flip=0.5))
