@@ -5,7 +5,7 @@ from jaxnets.errors import InputError
 
 @pytest.fixture
 def assert_rejected(tmp_path):
-    """refused(words, call, *arguments): it raises a one-line InputError with all the words, and writes no file."""
+    """assert_rejected(words, call, *arguments): it raises a one-line InputError with all words and writes no file."""
 
     def check(words, call, *arguments, **options):
         before = sorted(tmp_path.rglob("*"))
