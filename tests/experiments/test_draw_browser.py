@@ -1,21 +1,11 @@
 """The drawing page in Chromium with the pretrained models: mouse, keyboard, undo, small windows, contrast."""
 
 import re
-import shutil
-import threading
 
 import pytest
 from playwright import sync_api as playwright
 
-from experiments.demo.predictor import load_all
-from experiments.demo.server import listen, make_app, make_server
-from experiments.draw import describe
-from tests.experiments.strokes import strokes
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-FLAGS += " --disable-component-update --disable-sync"
-TIMEOUT = 60_000  # milliseconds
+from tests.experiments.browsers import CHROMIUM, TIMEOUT, draw, open_window, serving
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
 
@@ -23,16 +13,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not instal
 @pytest.fixture(scope="module")
 def address():
     """The address of a running server."""
-    predictor = load_all()
-    predictor.milliseconds(1)
-    with listen(0) as listener:
-        port = listener.getsockname()[1]
-        running = make_server(make_app(predictor, describe(predictor), port=port))
-        thread = threading.Thread(target=running.run, args=([listener],))
-        thread.start()
-        yield f"http://127.0.0.1:{port}/"
-        running.should_exit = True
-        thread.join()
+    with serving() as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +24,7 @@ def browser(tmp_path_factory):
         started = []
 
         def start(**options):
-            folder = tmp_path_factory.mktemp("chromium")
-            launch = {"executable_path": CHROMIUM, "args": FLAGS.split(), "timeout": TIMEOUT}
-            started.append(driver.chromium.launch_persistent_context(str(folder), **launch, **options))
+            started.append(open_window(driver, tmp_path_factory.mktemp("chromium"), **options))
             return started[-1].pages[0]
 
         yield start
@@ -77,17 +57,6 @@ def page(window, address):
     assert messages == []
     assert all(url.startswith(address) for url in urls)
     assert len(urls) < 500
-
-
-def draw(page, digit):
-    box = page.locator("#paper").bounding_box()
-    for points in strokes(digit):
-        first, *others = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
-        page.mouse.move(*first)
-        page.mouse.down()
-        for point in others:
-            page.mouse.move(*point)
-        page.mouse.up()
 
 
 def expect_status(page, text):
