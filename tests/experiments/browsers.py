@@ -28,6 +28,9 @@ SCREENSHOTS = Path(__file__).parents[2] / "experiments" / "studies" / "figures" 
 DRAWN = {"light": 3, "dark": "between 4 and 9"}
 """What is drawn in each colour scheme, a key of STROKES."""
 
+SHOWN = {"light": "h1", "dark": "#missed"}
+"""The heading where the part of the report that is shown begins."""
+
 
 @contextmanager
 def serving():
@@ -69,9 +72,10 @@ def take_screenshots(page, address, scheme):
     draw(page, DRAWN[scheme])
     playwright.expect(page.get_by_role("status")).to_have_text(re.compile("^Prediction"), timeout=TIMEOUT)
     page.screenshot(path=SCREENSHOTS / f"draw-{scheme}.png", full_page=True)
-    top = {"x": 0, "y": 0, "width": 1100, "height": 1700}
     page.goto((PRETRAINED / "evaluation" / "report.html").resolve().as_uri())
-    page.screenshot(path=SCREENSHOTS / f"report-{scheme}.png", full_page=True, clip=top)
+    begin = page.locator(SHOWN[scheme]).bounding_box()["y"]
+    part = {"x": 0, "y": max(begin - 40, 0), "width": 1100, "height": 1250}
+    page.screenshot(path=SCREENSHOTS / f"report-{scheme}.png", full_page=True, clip=part)
 
 
 def main():
