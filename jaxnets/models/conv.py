@@ -47,10 +47,16 @@ def convolve(x: jax.Array, kernel: jax.Array, *, stride: int = 1, padding: str =
         return x[:, ::stride, ::stride] @ kernel[0, 0]
     # The number of zeros before the map depends neither on its size nor on the stride.
     border = ((size - 1) // 2, size // 2) if padding == "SAME" else (0, 0)
-    plan = choose(jax.default_backend(), x, kernel, stride, border)
+    plan = choose(target_platform(), x, kernel, stride, border)
     if set(plan) == {"xla"} or jax.typeof(x).manual_axis_type.varying:  # shard_map checks known primitives only
         return by_xla(x, kernel, stride, border)
     return convolution.bind(x, kernel, stride=stride, border=border, plan=plan)
+
+
+def target_platform() -> str:
+    """Return the platform that is compiled for: that of `jax.default_device` if it is set."""
+    device = jax.config.jax_default_device  # type: ignore[attr-defined]
+    return jax.default_backend() if device is None else getattr(device, "platform", device)
 
 
 class Plan(NamedTuple):
