@@ -133,21 +133,21 @@ def predict_seconds(counts: hlo.Counts, target: Target) -> float:
 
 
 ROWS: dict[str, Callable[[Compiled], str]] = {
-    "convolutions (by cuDNN)": lambda it: f"{it.counts.convolutions} ({it.counts.library_convolutions})",
+    "convs (by cuDNN)": lambda it: f"{it.counts.convolutions} ({it.counts.library_convolutions})",
     "fusions": lambda it: str(it.counts.fusions),
     "launches": lambda it: str(it.counts.launches),
-    "all-reduces (batch norm)": lambda it: f"{it.counts.all_reduces} ({it.counts.batch_norm_all_reduces})",
+    "all-reduces (BN)": lambda it: f"{it.counts.all_reduces} ({it.counts.batch_norm_all_reduces})",
     "all-reduced, kB": lambda it: f"{it.counts.reduced_bytes / 1e3:,.0f}",
     "host transfers": lambda it: str(it.counts.host_transfers),
     "GFLOP": lambda it: f"{it.counts.flops / 1e9:.1f}",
-    "memory accessed, MB": lambda it: f"{it.counts.accessed_bytes / 1e6:,.0f}",
+    "accessed, MB": lambda it: f"{it.counts.accessed_bytes / 1e6:,.0f}",
     "temporaries, MiB": lambda it: f"{it.temporary_bytes / 2**20:,.0f}",
     "arguments, MiB": lambda it: f"{it.argument_bytes / 2**20:,.0f}",
-    "both, of the memory": lambda it: f"{(it.temporary_bytes + it.argument_bytes) / it.device_bytes:.2%}",
+    "share of memory": lambda it: f"{(it.temporary_bytes + it.argument_bytes) / it.device_bytes:.2%}",
     "compiling, s": lambda it: f"{it.compile_seconds:.0f}",
-    "roofline bound, ms": lambda it: f"{1e3 * it.bound_seconds:.3f}",
+    "bound, ms": lambda it: f"{1e3 * it.bound_seconds:.3f}",
     "predicted, ms": lambda it: f"{1e3 * it.predicted_seconds:.3f}",
-    "predicted, images/s": lambda it: f"{it.images / it.predicted_seconds:,.0f}",
+    "images/s": lambda it: f"{it.images / it.predicted_seconds:,.0f}",
     "measured, ms": lambda it: f"{1e3 * it.measured_seconds:.3f}" if it.measured_seconds else "-",
 }
 """A table's rows: their name, and the text of one program's figure."""

@@ -57,7 +57,7 @@ class Counts(NamedTuple):
     """Kernels, library calls, copies and collectives."""
     all_reduces: int
     batch_norm_all_reduces: int
-    """Those among them that reduce statistics of batch norm only, forwards or backwards."""
+    """Those among them that carry statistics of batch norm, forwards or backwards, alone or with gradients."""
     reduced_bytes: int
     host_transfers: int
     flops: int
@@ -135,15 +135,14 @@ def describe(program: Program, around: Computation, instruction: Instruction) ->
     """Count one launch; `around` is the computation in which it stands."""
     inside = list(computing(program, around, instruction))
     reduces = instruction.opcode in ("all-reduce", "all-reduce-start")
-    # XLA combines some with the gradients' and names both: "(psum:transpose(jvp())/psum)".
-    differentiated = "jvp(" in instruction.op_name and "(psum" not in instruction.op_name
+    in_model = "jvp(" in instruction.op_name  # the gradients' own stand outside of what is differentiated
     return Counts(
         convolutions=sum(is_convolution(each) for _, each in inside),
         library_convolutions=sum("__cudnn$conv" in each.target for _, each in inside),
         fusions=int(instruction.opcode == "fusion"),
         launches=1,
         all_reduces=int(reduces),
-        batch_norm_all_reduces=int(reduces and differentiated),
+        batch_norm_all_reduces=int(reduces and in_model),
         reduced_bytes=sum(num_bytes(around[name].shape) for name in instruction.operands) if reduces else 0,
         host_transfers=int(instruction.opcode in TRANSFERS or "callback" in instruction.target),
         flops=sum(flops(each, computation) for computation, each in inside),

@@ -69,7 +69,7 @@ HloModule jit_loop, is_scheduled=true
   %filter = (f32[3,3,3,1], u8[0]) custom-call(%batch, %map), CUDNN_BackwardFilter"
   %gradient = f32[3,3,3,1]{3,2,1,0} get-tuple-element(%filter), index=0
   %moments = f32[2,3]{1,0} all-reduce(%gradient), to_apply=%add, metadata={op_name="jit(f)/while/body/jvp()/psum"}
-  %start = ((f32[3,3,3,1]), f32[3,3,3,1]) all-reduce-start(%gradient), metadata={op_name="(psum:transpose(jvp())/psum)"}
+  %start = ((f32[3,3,3,1]), f32[3,3,3,1]) all-reduce-start(%gradient), metadata={op_name="jit(f)/while/body/psum"}
   %done = f32[3,3,3,1]{3,2,1,0} all-reduce-done(%start)
   %logits = f32[8,10]{1,0} fusion(%get.4, %get.5), kind=kCustom, calls=%fused_head
   %while.1 = (s32[], f32[6]) while(%get.3), condition=%less, body=%inner, backend_config={"known_trip_count":{"n":"5"}}
