@@ -29,6 +29,8 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from jaxnets.devices import target_platform
+
 SMALL = 2**16
 """Largest size of an image's columns in float32 bytes for which a CPU convolves by one matrix product; twice this size
 if only the gradients do. With more, a batch of 64 needs over 32 MB of temporary memory, which glibc maps again at every
@@ -51,12 +53,6 @@ def convolve(x: jax.Array, kernel: jax.Array, *, stride: int = 1, padding: str =
     if set(plan) == {"xla"} or jax.typeof(x).manual_axis_type.varying:  # shard_map checks known primitives only
         return by_xla(x, kernel, stride, border)
     return convolution.bind(x, kernel, stride=stride, border=border, plan=plan)
-
-
-def target_platform() -> str:
-    """Return the platform that is compiled for: that of `jax.default_device` if it is set."""
-    device = jax.config.jax_default_device  # type: ignore[attr-defined]
-    return jax.default_backend() if device is None else getattr(device, "platform", device)
 
 
 class Plan(NamedTuple):
