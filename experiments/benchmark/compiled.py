@@ -112,7 +112,8 @@ def compile_work(family: str, work: str, images: int, lowered: Any, target: Targ
 
 def lower_bound(counts: hlo.Counts, target: Target) -> float:
     """Return the roofline's bound of a step (Williams et al. 2009): the slowest of arithmetic at the peak, memory, and
-    the links. Caches can beat it where an array is read again soon after it is written."""
+    the links. Memory is counted as if every launch read its operands whole from there: caches, and launches that read a
+    part of an operand, can beat it."""
     arithmetic = counts.flops / target.gpu.peaks[target.precision]
     return max(arithmetic, counts.accessed_bytes / target.gpu.bandwidth, link_seconds(counts, target))
 
