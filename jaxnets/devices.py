@@ -73,6 +73,12 @@ def default_precision(devices: Devices) -> str:
     return "bfloat16"
 
 
+def target_platform() -> str:
+    """Return the platform that is compiled for: that of `jax.default_device` if it is set."""
+    device = jax.config.jax_default_device  # type: ignore[attr-defined]
+    return jax.default_backend() if device is None else getattr(device, "platform", device)
+
+
 def is_primary() -> bool:
     """Return True in process 0, which writes files and prints."""
     return jax.process_index() == 0

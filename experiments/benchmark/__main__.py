@@ -1,9 +1,11 @@
 """Times the five families against PyTorch, torch.compile and Keras on the same work, one process each, in turn; this
 machine's limits, 1 to N devices, starting up, and the network of scratch. A table, and a JSON file of every figure.
 
-`--parts sweep` times training steps of many sizes instead and marks those far slower than similar ones.
+`--parts sweep` times training steps of many sizes instead and marks those far slower than similar ones. `--parts gpu`
+compiles for GPUs, which need not be there, and counts what a step would do; it needs `.[cuda13]`.
 """
 
+import os
 import platform
 import time
 from dataclasses import dataclass
@@ -23,7 +25,8 @@ from ..cli.options import run
 from ..cli.paths import writable_file
 from ..cli.presets import check_families
 
-Part = Literal["families", "devices", "start", "scratch", "sweep"]
+Part = Literal["families", "devices", "start", "scratch", "sweep", "gpu"]
+TargetName = Literal["h100x1", "h100x2", "h100x8", "t4x1", "t4x2"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,8 @@ class BenchmarkOptions:
     """Of every library for scratch's network; unless given, scratch takes one and the others what they choose."""
     data: Literal["mnist", "digits"] = "mnist"
     """digits for a try."""
+    target: tuple[TargetName, ...] = ("h100x2", "t4x2")
+    """GPUs that the part gpu compiles for, and how many of them."""
     out: Path = Path("checkpoints/benchmark.json")
     """The figures: one file a part, named after this one."""
 
@@ -158,12 +163,45 @@ def sweep_cells(row: dict[str, Any]) -> list[str]:
     return [*sizes, f"{row['images_per_second']:,.0f}", f"{row['gflops']:,.0f}", "slow" if row["slow"] else ""]
 
 
+def compile_for_gpus(options: BenchmarkOptions, digits: data.Digits) -> dict[str, Any]:
+    from jaxnets.recipes import preset
+
+    from .compiled import compile_family
+    from .race import measure_training
+    from .targets import TARGETS, open_target
+
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # what is measured has a process of its own
+    results: dict[str, Any] = {}
+    for name in options.target:
+        gpu, count = TARGETS[name]
+        target = open_target(name, options.precision)
+        programs = []
+        for family in options.families:
+            training, inference = compile_family(preset(options.preset).recipe(family), digits, target)
+            seconds = measure_training(family, race_settings(options), digits, gpu.name, count)
+            programs += [training._replace(measured_seconds=seconds), inference]
+            results[name] = [program.row() for program in programs]
+            save(options, "gpu", results)
+        show_compiled(f"{name}, {options.preset}, {target.precision}", programs)
+    return results
+
+
+def show_compiled(title: str, programs: list[Any]) -> None:
+    from .compiled import table
+
+    for work in ("training", "inference"):
+        chosen = [program for program in programs if program.work == work]
+        names = ["", *(program.family for program in chosen)]
+        show_table(f"{title}: compiled {work}, per step and device", names, table(chosen))
+
+
 PARTS = {
     "families": time_families,
     "devices": time_devices,
     "start": time_start,
     "scratch": time_scratch,
     "sweep": time_sweep,
+    "gpu": compile_for_gpus,
 }
 
 
@@ -175,13 +213,16 @@ def main(options: BenchmarkOptions) -> None:
     for name, value in counts.items():
         if value < 1:
             raise InputError(f"--{name}", f"is {value}", "give a whole number of at least 1")
-    for name, values in (("parts", options.parts), ("families", options.families)):
+    for name, values in (("parts", options.parts), ("families", options.families), ("target", options.target)):
         if not values:
             raise InputError(f"--{name}", "names none", "name at least one, or leave it out for all")
     check_families(preset(options.preset), options.families, option="--families")
     digits = data.load(options.data)
     writable_file(options.out)
     for part in options.parts:
+        if part == "gpu" and not find_spec("jax_cuda13_plugin"):
+            say("gpu is left out, as the CUDA plugin is not installed: pip install -e '.[cuda13]'")
+            continue
         say(f"{part} ...")
         result = PARTS[part](options, digits)
         say(f"{save(options, part, result)}")
@@ -190,8 +231,8 @@ def main(options: BenchmarkOptions) -> None:
 def save(options: BenchmarkOptions, part: str, results: Any) -> Path:
     """Writes a part's figures, families one after the other -> where."""
     report = {"settings": settings(options), "python": platform.python_version(), "packages": packages()}
-    name = f"{part}-{options.preset}" if part == "families" else part
-    name += f"-{options.precision}" if part in ("families", "sweep") and options.precision != "auto" else ""
+    name = f"{part}-{options.preset}" if part in ("families", "gpu") else part
+    name += f"-{options.precision}" if part in ("families", "sweep", "gpu") and options.precision != "auto" else ""
     path = options.out.with_stem(f"{options.out.stem}-{name}")
     write_json(path, report | {"results": results})
     return path

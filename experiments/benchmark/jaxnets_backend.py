@@ -1,8 +1,6 @@
 """jaxnets' own side of the benchmark: the training step, epoch and prediction that its experiments run."""
 
 import itertools
-import math
-import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -20,6 +18,7 @@ from jaxnets.training.loop import TrainLoop
 from jaxnets.training.parallel import MIN_STEPS_TO_OPTIMIZE, compile_epoch
 from jaxnets.training.step import one_hot_examples
 
+from . import hlo
 from .case import Case, Side, Weights
 
 
@@ -52,7 +51,7 @@ def build(case: Case) -> tuple[Side, Weights]:
         lowered = mapped.lower(state, shards, shard_rows(np.arange(case.training.batch_size), devices))
         costs = {"flops_per_step": lowered.cost_analysis()["flops"]}
         if len(devices) > 1:
-            costs["reduced_bytes_per_step"] = reduced_bytes(lowered.compile().as_text())
+            costs["reduced_bytes_per_step"] = hlo.count(lowered.compile().as_text()).reduced_bytes
 
         def run() -> None:
             nonlocal state
@@ -77,13 +76,6 @@ def build(case: Case) -> tuple[Side, Weights]:
     logits = jax.pmap(answer, AXIS, in_axes=(None, None, 0), devices=devices[:1])(params, stats, probe[None])
     facts = {"parameters": count(params), **costs}
     return Side(works, lambda: device_bytes(devices[0]), facts), Weights(params, stats, probe, np.asarray(logits)[0])
-
-
-def reduced_bytes(program: str) -> int:
-    """Bytes that each device adds up with the others in a compiled step: the results of its all-reduces, float32."""
-    results = " ".join(re.findall(r"= (.*?) all-reduce(?:-start)?\(", program))
-    shapes = [shape.split(",") if shape else [] for shape in re.findall(r"f32\[([\d,]*)\]", results)]
-    return sum(4 * math.prod(map(int, shape)) for shape in shapes)
 
 
 def device_bytes(device: jax.Device) -> int | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxnets import data, recipes
@@ -116,6 +117,20 @@ def race_devices(family: str, settings: Settings, digits: data.Digits) -> dict[s
         name: summary(case, "loop", timed, seconds["1"]) | {"reduced_bytes_per_step": reduced[name]}
         for name, timed in seconds.items()
     }
+
+
+def measure_training(family: str, settings: Settings, digits: data.Digits, device: str, count: int) -> float | None:
+    """Return the seconds of a step of the training loop on `count` devices of that kind; None if they are not there."""
+    devices = jax.devices()
+    if devices[0].device_kind != device or len(devices) < count:
+        return None
+    machine = Worker("machine", settings.precision)
+    case = make_case(family, settings, digits, machine)._replace(devices=count)
+    machine.close()
+    worker = Worker("jaxnets", case)
+    seconds = take_turns([worker], ["loop"], settings.rounds)["jaxnets"]["loop"]
+    worker.close()
+    return float(np.median(seconds)) / case.steps
 
 
 @contextmanager

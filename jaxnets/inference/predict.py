@@ -36,10 +36,11 @@ def require_finite(log_probs: np.ndarray, source: str) -> np.ndarray:
     return log_probs
 
 
-def make_predict(graphdef: nnx.GraphDef, devices: Devices, *, batch_size: int | None = None) -> Predict:
-    """Return the prediction function of a model. `batch_size` is per device and call; by default it suits the platform.
+def map_predict(graphdef: nnx.GraphDef, devices: Devices) -> tuple[Any, Any]:
+    """Return the two halves of a prediction as functions that are mapped over the devices:
 
-    It is compiled at its first call for each shape of images.
+    prepare(images (D, B, H, W, C) uint8, view) -> the same in float32, warped.
+    forward(params, stats, images) -> log_probs (D, B, K).
     """
 
     def prepare(images: jax.Array, view: Warp | None) -> jax.Array:
@@ -52,7 +53,15 @@ def make_predict(graphdef: nnx.GraphDef, devices: Devices, *, batch_size: int | 
 
     # Two programs, as in training: in one, XLA's CPU backend computes the warps several times.
     prepare_batch = jax.pmap(prepare, AXIS, in_axes=(0, None), devices=list(devices))
-    forward_batch = jax.pmap(forward, AXIS, in_axes=(None, None, 0), devices=list(devices))
+    return prepare_batch, jax.pmap(forward, AXIS, in_axes=(None, None, 0), devices=list(devices))
+
+
+def make_predict(graphdef: nnx.GraphDef, devices: Devices, *, batch_size: int | None = None) -> Predict:
+    """Return the prediction function of a model. `batch_size` is per device and call; by default it suits the platform.
+
+    It is compiled at its first call for each shape of images.
+    """
+    prepare_batch, forward_batch = map_predict(graphdef, devices)
     batch_size = batch_size or (CPU_BATCH if devices[0].platform == "cpu" else ACCELERATOR_BATCH)
     size = batch_size * len(devices)
     programs: dict[Any, Any] = {}

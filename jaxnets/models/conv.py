@@ -29,6 +29,8 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from jaxnets.devices import target_platform
+
 SMALL = 2**16
 """Largest size of an image's columns in float32 bytes for which a CPU convolves by one matrix product; twice this size
 if only the gradients do. With more, a batch of 64 needs over 32 MB of temporary memory, which glibc maps again at every
@@ -47,7 +49,7 @@ def convolve(x: jax.Array, kernel: jax.Array, *, stride: int = 1, padding: str =
         return x[:, ::stride, ::stride] @ kernel[0, 0]
     # The number of zeros before the map depends neither on its size nor on the stride.
     border = ((size - 1) // 2, size // 2) if padding == "SAME" else (0, 0)
-    plan = choose(jax.default_backend(), x, kernel, stride, border)
+    plan = choose(target_platform(), x, kernel, stride, border)
     if set(plan) == {"xla"} or jax.typeof(x).manual_axis_type.varying:  # shard_map checks known primitives only
         return by_xla(x, kernel, stride, border)
     return convolution.bind(x, kernel, stride=stride, border=border, plan=plan)

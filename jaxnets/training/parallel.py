@@ -76,24 +76,8 @@ def compile_loop(
     """Compile an epoch as calls of STEPS_PER_CALL steps each; see `compile_epoch`."""
     size = min(STEPS_PER_CALL, len(order))
     indices = shard_rows(np.arange(order.shape[1]), devices)
-
-    def loop(state: TrainState, examples: Examples, order: jax.Array, indices: jax.Array, count: jax.Array) -> Any:
-        def run_step(state: TrainState, rows: jax.Array) -> Any:
-            return train_step(state, gather(examples, rows), indices)
-
-        def body(i: jax.Array, carry: Any) -> Any:
-            state, history = carry
-            state, metrics = run_step(state, order[i])
-            return state, jax.tree.map(lambda values, value: values.at[i].set(value), history, metrics)
-
-        _, metrics = jax.eval_shape(run_step, state, order[0])
-        history = jax.tree.map(lambda value: jnp.zeros(size, value.dtype), metrics)
-        return jax.lax.fori_loop(0, count, body, (state, history))
-
-    axes = (None, None, 0, 0, None)
-    mapped = jax.pmap(loop, AXIS, in_axes=axes, out_axes=None, donate_argnums=0, devices=list(devices))
     arguments = (state, examples, shard_rows(order[:size], devices), indices, np.int32(size))
-    run = compile_ahead(mapped, arguments, devices)
+    run = compile_ahead(map_loop(train_step, devices, size), arguments, devices)
 
     def run_epoch(
         state: TrainState, examples: Examples, order: np.ndarray, on_step: StepCallback = keep_going
@@ -110,6 +94,29 @@ def compile_loop(
         return EpochResult(state, concatenate(history), stopped)
 
     return run_epoch
+
+
+def map_loop(train_step: Step, devices: Devices, size: int) -> Any:
+    """Return the loop of at most `size` steps as a function that is mapped over the devices:
+
+    loop(state, examples, order (D, size, B / D), indices (D, B / D), count) -> state, metrics (size,).
+    """
+
+    def loop(state: TrainState, examples: Examples, order: jax.Array, indices: jax.Array, count: jax.Array) -> Any:
+        def run_step(state: TrainState, rows: jax.Array) -> Any:
+            return train_step(state, gather(examples, rows), indices)
+
+        def body(i: jax.Array, carry: Any) -> Any:
+            state, history = carry
+            state, metrics = run_step(state, order[i])
+            return state, jax.tree.map(lambda values, value: values.at[i].set(value), history, metrics)
+
+        _, metrics = jax.eval_shape(run_step, state, order[0])
+        history = jax.tree.map(lambda value: jnp.zeros(size, value.dtype), metrics)
+        return jax.lax.fori_loop(0, count, body, (state, history))
+
+    axes = (None, None, 0, 0, None)
+    return jax.pmap(loop, AXIS, in_axes=axes, out_axes=None, donate_argnums=0, devices=list(devices))
 
 
 def compile_steps(

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.flatten_util import ravel_pytree
 
 from jaxnets.augment import augment, mixup
 from jaxnets.config import TrainConfig
-from jaxnets.devices import AXIS
+from jaxnets.devices import AXIS, target_platform
 from jaxnets.models.functional import Arrays, apply
 from jaxnets.training.losses import cross_entropy, soft_targets
 
@@ -98,6 +99,15 @@ def prepare_batch(
     return mixup(keys_mixup, images, targets, alpha=training.augmentation.mixup_alpha)
 
 
+def average_over_devices(tree: Any) -> Any:
+    """Return the mean of a float32 tree over the devices. Accelerators average it as one vector: XLA also combines the
+    leaves, but copies each back by a kernel of its own instead of reading it where it is."""
+    if target_platform() == "cpu":
+        return jax.lax.pmean(tree, AXIS)
+    vector, unravel = ravel_pytree(tree)
+    return unravel(jax.lax.pmean(vector, AXIS))
+
+
 def make_train_step(
     graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, training: TrainConfig, *, precision: str
 ) -> Step:
@@ -122,7 +132,7 @@ def make_train_step(
 
     def update(state: TrainState, images: jax.Array, targets: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         grads, (stats, loss, accuracy) = jax.grad(loss_fn, has_aux=True)(state.params, state.stats, images, targets)
-        grads, loss, accuracy = jax.lax.pmean((grads, loss, accuracy), AXIS)
+        grads, loss, accuracy = average_over_devices((grads, loss, accuracy))
         grads = jax.tree.map(lambda grad: grad / scale, grads)
 
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from experiments.benchmark import __main__ as benchmark
-from experiments.benchmark import deotte, mlp, sweep
+from experiments.benchmark import deotte, hlo, mlp, sweep
 from experiments.benchmark.__main__ import BenchmarkOptions, main
 from experiments.benchmark.case import Case, Weights
-from experiments.benchmark.jaxnets_backend import reduced_bytes
 from experiments.benchmark.race import forced_cpu_devices, summary
 from experiments.benchmark.sweep import mark_slow, sizes_of
 from experiments.benchmark.workers import Worker
@@ -130,7 +129,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_timed(tmp_
 def test_what_devices_add_up_is_counted():
     mean = jax.pmap(lambda tree: jax.lax.pmean(tree, "data"), "data")
     program = mean.lower({"a": np.ones((2, 3, 5), np.float32), "b": np.ones(2, np.float32)}).compile().as_text()
-    assert reduced_bytes(program) == (3 * 5 + 1) * 4
+    assert hlo.count(program).reduced_bytes == (3 * 5 + 1) * 4
 
 
 def test_a_size_is_slow_if_similar_ones_are_far_faster():

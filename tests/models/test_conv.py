@@ -91,3 +91,10 @@ def test_a_map_smaller_than_its_kernel_is_not_convolved_by_xla(channels, dtype):
     x, kernel = (jax.ShapeDtypeStruct(shape, dtype) for shape in ((64, 4, 4, channels), (5, 5, channels, 8)))
     plan = choose("cpu", x, kernel, 1, (2, 2))
     assert "xla" not in (plan.output, plan.input_gradient)
+
+
+def test_the_default_device_decides_which_platform_is_compiled_for():
+    x, kernel = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((2, 8, 8, 4), (3, 3, 4, 4)))
+    with jax.default_device("gpu"):
+        assert "conv_general_dilated" in str(jax.make_jaxpr(convolve)(x, kernel))
+    assert "conv_general_dilated" not in str(jax.make_jaxpr(convolve)(x, kernel))

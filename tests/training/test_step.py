@@ -10,6 +10,7 @@ from jaxnets.devices import AXIS
 from jaxnets.models import MODELS
 from jaxnets.models.functional import apply, split
 from jaxnets.runs import build, init_arrays
+from jaxnets.training import step
 from jaxnets.training.optimizer import is_kernel, learning_rate, make_optimizer
 from jaxnets.training.step import init_state, make_train_step, moving_average
 
@@ -112,6 +113,19 @@ def test_an_overflowing_statistic_shows_in_the_metrics_while_the_loss_is_finite(
     _, metrics = step(state._replace(stats=stats), draw_examples(8))
     assert np.isfinite([metrics["loss"], metrics["gradient_norm"]]).all()
     assert not np.isfinite(metrics["statistics_norm"])
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_the_mean_over_devices_is_that_of_every_leaf(platform, monkeypatch):
+    monkeypatch.setattr(step, "target_platform", lambda: platform)
+    rng = np.random.default_rng(0)
+    tree = {"kernel": rng.normal(size=(2, 3, 5)), "bias": rng.normal(size=(2, 5)), "loss": rng.normal(size=2)}
+    tree = {name: values.astype(np.float32) for name, values in tree.items()}
+    mapped = jax.pmap(lambda tree: step.average_over_devices(tree), AXIS, out_axes=None, devices=jax.devices()[:2])
+    for name, mean in mapped(tree).items():
+        np.testing.assert_array_equal(mean, tree[name].mean(0), name)
+    one_vector = "f32[21]" in mapped.lower(tree).as_text("hlo")
+    assert one_vector == (platform != "cpu")
 
 
 def test_the_ema_follows_parameters_and_statistics(trajectory):
