@@ -1,4 +1,5 @@
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from jaxnets.errors import InputError
 from jaxnets.store.atomic import read_json, write_json
 from jaxnets.store.manifest import check_manifest, write_manifest
 from tests.experiments.processes import read_submission
+
+ENTRY = Path(__file__).parents[2] / "checkpoints" / "kaggle"
 
 
 def test_the_submission_can_be_rebuilt_from_the_predictions_of_the_models(whole, tmp_path):
@@ -51,3 +54,12 @@ def test_the_scores_are_those_of_a_cross_validation_of_the_same_recipes(whole, t
     write_json(crossed / "fold-0" / "job.json", settings | {"precision": "other"})
     with pytest.raises(InputError, match="other recipes, data or precision"):
         main(options)
+
+
+def test_the_entry_in_the_repository_can_be_rebuilt():
+    check_manifest(ENTRY)
+    with np.load(ENTRY / "log_probs.npz") as file:
+        classes = rebuild(dict(file))
+    np.testing.assert_array_equal(classes, read_submission(ENTRY / "submission.csv"))
+    assert len(classes) == 28_000
+    assert sum(path.stat().st_size for path in ENTRY.iterdir()) < 10 * 2**20
