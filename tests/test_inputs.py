@@ -167,7 +167,8 @@ def error_of(tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr("experiments.cli.options.use_cache", lambda folder: None)
         monkeypatch.setattr(sys, "argv", [program, *arguments])
-        monkeypatch.delitem(sys.modules, f"experiments.{program}", raising=False)  # runpy warns of imported modules
+        for module in (f"experiments.{program}", f"experiments.{program}.__main__"):
+            monkeypatch.delitem(sys.modules, module, raising=False)  # runpy warns of imported modules
         with pytest.raises(SystemExit) as end:
             runpy.run_module(f"experiments.{program}", run_name="__main__", alter_sys=True)
         error = capsys.readouterr().err
