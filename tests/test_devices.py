@@ -26,6 +26,6 @@ print(page_faults() / (size // resource.getpagesize()) if hasattr(libc, "gnu_get
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's mallopt")
 def test_freed_memory_is_used_again():
-    # A process of its own: a thread that allocated before the limit was set keeps its arena, which holds 64 MB.
+    # A separate process: a thread that allocated before the limit was set keeps its arena, which holds 64 MB.
     done = subprocess.run([sys.executable, "-c", USE_AND_FREE], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 0.1

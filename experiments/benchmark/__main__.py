@@ -36,7 +36,7 @@ class BenchmarkOptions:
     families: tuple[str, ...] = ("resnet", "deep_cnn", "wide_cnn", "inception", "senet")
     """Which networks."""
     preset: Literal["smoke", "quick", "standard", "competition"] = "quick"
-    """Whose sizes, batch and augmentation the networks have. The sweep has sizes of its own."""
+    """Whose sizes, batch and augmentation the networks have. The sweep has its own sizes."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the computation; auto is the hardware's best."""
     rounds: int = 5
@@ -170,7 +170,7 @@ def compile_for_gpus(options: BenchmarkOptions, digits: data.Digits) -> dict[str
     from .race import measure_training
     from .targets import TARGETS, open_target
 
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # what is measured has a process of its own
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # what is measured runs in another process
     results: dict[str, Any] = {}
     for name in options.target:
         gpu, count = TARGETS[name]

@@ -1,4 +1,4 @@
-"""How long it takes from the shell to something happening, each in a process of its own."""
+"""How long it takes from the shell to something happening, each in its own process."""
 
 import os
 import subprocess

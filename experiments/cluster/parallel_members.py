@@ -1,4 +1,4 @@
-"""Trains several models at once, each in a process of its own on a part of the machine: one accelerator, or some cores.
+"""Trains several models at once, each in its own process on a part of the machine: one accelerator, or some cores.
 For small models and long trainings that is faster than one model after the other on the whole machine."""
 
 import os

@@ -65,7 +65,7 @@ class Supervisor:
         self.last_beats: dict[str, tuple[int, float]] = {}  # a file's time of modification, and when it was first seen
 
     def start(self, name: str, command: list[str], environment: Mapping[str, str], stdout: int | None = None) -> None:
-        """Start a worker in a process group of its own. Raises OSError if its program cannot be run."""
+        """Start a worker in its own process group. Raises OSError if its program cannot be run."""
         heartbeat = self.directory / name
         heartbeat.touch()
         environment = {**environment, **heartbeat_variable(self.stdin, heartbeat)}

@@ -21,7 +21,7 @@ CODE = Path("/content/jaxnets")
 PYTHON = None  # of an environment with the package (default: a new environment)
 
 # %% [markdown]
-# This fetches the code and installs it in an environment of its own; what Colab has installed stays as it is.
+# This fetches the code and installs it in a separate environment; what Colab has installed stays as it is.
 
 # %%
 if not CODE.is_dir():

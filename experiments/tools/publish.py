@@ -1,5 +1,5 @@
 """Publishes trained models as the pretrained models of the repository: weights, config, history, hashes of the training
-rows, and test accuracies over the seeds of several runs. NumPy models have a format of their own."""
+rows, and test accuracies over the seeds of several runs. NumPy models have another format."""
 
 import os
 import shutil

@@ -1,5 +1,6 @@
 """Layers that several families share: convolution, batch norm, pooling and the classifier head."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -123,9 +124,9 @@ class Classifier(nnx.Module):
     num_features: int
     head: nnx.Linear
 
+    @abstractmethod
     def features(self, images: jax.Array) -> jax.Array:
         """Return the features of images (B, H, W, C), (B, num_features)."""
-        raise NotImplementedError
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Return the logits of images (B, H, W, C) float in [0, 1], (B, K) float32."""

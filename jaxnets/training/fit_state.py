@@ -41,7 +41,7 @@ class FitState(NamedTuple):
 
 
 def to_items(state: TrainState) -> dict[str, Any]:
-    """Return the trees of a checkpoint by their names on disk. The EMA is a tree of its own, so that `open_run` reads
+    """Return the trees of a checkpoint by their names on disk. The EMA is a separate tree, so that `open_run` reads
     nothing else; its name on disk is "average"."""
     rest = state._asdict()
     return {"average": rest.pop("ema"), "rest": {**rest, "average": {}}}

@@ -101,7 +101,7 @@ def prepare_batch(
 
 def average_over_devices(tree: Any) -> Any:
     """Return the mean of a float32 tree over the devices. Accelerators average it as one vector: XLA also combines the
-    leaves, but copies each back by a kernel of its own instead of reading it where it is."""
+    leaves, but copies each back by a separate kernel instead of reading it where it is."""
     if target_platform() == "cpu":
         return jax.lax.pmean(tree, AXIS)
     vector, unravel = ravel_pytree(tree)

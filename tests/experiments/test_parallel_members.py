@@ -166,7 +166,7 @@ def test_each_accelerator_is_a_share():
 
 
 def test_a_worker_gets_a_preset_that_the_command_line_accepts():
-    """A changed preset has a name of its own, which is no choice of --preset."""
+    """A changed preset has another name, which is no choice of --preset."""
     job = SimpleNamespace(run_dir=RunDir(Path("out")), preset=SimpleNamespace(name="smoke-123456"))
     _, _, _, *arguments = train_command(Member("senet", 1, student=True), job, Options(sizes={"width": 4}))
     assert tyro.cli(TrainOptions, args=arguments) == TrainOptions(

@@ -9,6 +9,7 @@ from flax import nnx
 
 from jaxnets import recipes
 from jaxnets.models import MODELS, create_model
+from jaxnets.models.blocks import Classifier
 from jaxnets.models.functional import apply, count, merge, split
 
 SIZES = {"deep_cnn": {"width": 8, "depth": 3}, "wide_cnn": {"width": 8, "depth": 2}}
@@ -194,3 +195,11 @@ def test_inputs_that_are_not_float_images_raise(family, random_images):
 def test_sizes_start_at_one(sizes):
     with pytest.raises(ValueError, match="give at least 1"):
         create_model("resnet", **sizes)
+
+
+def test_a_family_must_define_its_features():
+    class NoFeatures(Classifier):
+        pass
+
+    with pytest.raises(TypeError, match="abstract method"):
+        NoFeatures()
