@@ -2,7 +2,7 @@
 machine's limits, 1 to N devices, starting up, and the network of scratch. A table, and a JSON file of every figure.
 
 `--parts sweep` times training steps of many sizes instead and marks those far slower than similar ones. `--parts gpu`
-compiles for GPUs, which need not be there, and counts what a step would do; it needs `.[cuda13]`.
+compiles for GPUs or TPUs, which need not be there, and counts what a step would do; it needs `.[cuda13]` or `.[tpu]`.
 """
 
 import os
@@ -18,24 +18,25 @@ import numpy as np
 
 from jaxnets import data
 from jaxnets.errors import InputError
+from jaxnets.recipes import FAMILIES
 from jaxnets.store.atomic import write_json
 
 from ..cli.console import percent, say, show_table
-from ..cli.options import run
+from ..cli.options import NamedPreset, run
 from ..cli.paths import writable_file
 from ..cli.presets import check_families
 
 Part = Literal["families", "devices", "start", "scratch", "sweep", "gpu"]
-TargetName = Literal["h100x1", "h100x2", "h100x8", "t4x1", "t4x2"]
+TargetName = Literal["h100x1", "h100x2", "h100x8", "t4x1", "t4x2", "v5ex4"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkOptions:
     parts: tuple[Part, ...] = ("families", "devices", "start", "scratch")
     """What to time."""
-    families: tuple[str, ...] = ("resnet", "deep_cnn", "wide_cnn", "inception", "senet")
+    families: tuple[str, ...] = FAMILIES
     """Which networks."""
-    preset: Literal["smoke", "quick", "standard", "competition"] = "quick"
+    preset: NamedPreset = "quick"
     """Whose sizes, batch and augmentation the networks have. The sweep has its own sizes."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the computation; auto is the hardware's best."""
@@ -50,7 +51,7 @@ class BenchmarkOptions:
     data: Literal["mnist", "digits"] = "mnist"
     """digits for a try."""
     target: tuple[TargetName, ...] = ("h100x2", "t4x2")
-    """GPUs that the part gpu compiles for, and how many of them."""
+    """GPUs or TPUs that the part gpu compiles for, and how many of them."""
     out: Path = Path("checkpoints/benchmark.json")
     """The figures: one file a part, named after this one."""
 
@@ -163,22 +164,25 @@ def sweep_cells(row: dict[str, Any]) -> list[str]:
     return [*sizes, f"{row['images_per_second']:,.0f}", f"{row['gflops']:,.0f}", "slow" if row["slow"] else ""]
 
 
-def compile_for_gpus(options: BenchmarkOptions, digits: data.Digits) -> dict[str, Any]:
+def compile_for_accelerators(options: BenchmarkOptions, digits: data.Digits) -> dict[str, Any]:
     from jaxnets.recipes import preset
 
     from .compiled import compile_family
     from .race import measure_training
-    from .targets import TARGETS, open_target
+    from .targets import TARGETS, missing_extra, open_target
 
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # what is measured runs in another process
     results: dict[str, Any] = {}
     for name in options.target:
-        gpu, count = TARGETS[name]
+        chip, count = TARGETS[name]
+        if extra := missing_extra(chip):
+            say(f"{name} is left out, as its compiler is not installed: pip install -e '.[{extra}]'")
+            continue
         target = open_target(name, options.precision)
         programs = []
         for family in options.families:
             training, inference = compile_family(preset(options.preset).recipe(family), digits, target)
-            seconds = measure_training(family, race_settings(options), digits, gpu.name, count)
+            seconds = measure_training(family, race_settings(options), digits, chip.name, count)
             programs += [training._replace(measured_seconds=seconds), inference]
             results[name] = [program.row() for program in programs]
             save(options, "gpu", results)
@@ -201,7 +205,7 @@ PARTS = {
     "start": time_start,
     "scratch": time_scratch,
     "sweep": time_sweep,
-    "gpu": compile_for_gpus,
+    "gpu": compile_for_accelerators,
 }
 
 
@@ -220,12 +224,9 @@ def main(options: BenchmarkOptions) -> None:
     digits = data.load(options.data)
     writable_file(options.out)
     for part in options.parts:
-        if part == "gpu" and not find_spec("jax_cuda13_plugin"):
-            say("gpu is left out, as the CUDA plugin is not installed: pip install -e '.[cuda13]'")
-            continue
         say(f"{part} ...")
-        result = PARTS[part](options, digits)
-        say(f"{save(options, part, result)}")
+        if result := PARTS[part](options, digits):
+            say(f"{save(options, part, result)}")
 
 
 def save(options: BenchmarkOptions, part: str, results: Any) -> Path:

@@ -18,7 +18,7 @@ from jaxnets.training.parallel import STEPS_PER_CALL, map_loop
 from jaxnets.training.step import Examples
 
 from . import hlo
-from .targets import Target
+from .targets import Gpu, Target
 
 LAUNCH_SECONDS = 3e-6
 """Assumed time from one launch to the next if the device has little to do in each."""
@@ -41,7 +41,8 @@ class Compiled(NamedTuple):
     device_bytes: int
     compile_seconds: float
     bound_seconds: float
-    predicted_seconds: float
+    predicted_seconds: float | None
+    """None for TPUs: a step is one program there, and how full its units are is not known."""
     measured_seconds: float | None = None
     """Of a step, if this machine has the target's devices."""
 
@@ -103,7 +104,7 @@ def compile_work(family: str, work: str, images: int, lowered: Any, target: Targ
         counts=counts,
         temporary_bytes=memory.temp_size_in_bytes,
         argument_bytes=memory.argument_size_in_bytes,
-        device_bytes=target.gpu.memory,
+        device_bytes=target.chip.memory,
         compile_seconds=seconds,
         bound_seconds=lower_bound(counts, target),
         predicted_seconds=predict_seconds(counts, target),
@@ -114,21 +115,23 @@ def lower_bound(counts: hlo.Counts, target: Target) -> float:
     """Return the roofline's bound of a step (Williams et al. 2009): the slowest of arithmetic at the peak, memory, and
     the links. Memory is counted as if every launch read its operands whole from there: caches, and launches that read a
     part of an operand, can beat it."""
-    arithmetic = counts.flops / target.gpu.peaks[target.precision]
-    return max(arithmetic, counts.accessed_bytes / target.gpu.bandwidth, link_seconds(counts, target))
+    arithmetic = counts.flops / target.chip.peaks[target.precision]
+    return max(arithmetic, counts.accessed_bytes / target.chip.bandwidth, link_seconds(counts, target))
 
 
 def link_seconds(counts: hlo.Counts, target: Target) -> float:
     """Return how long the bytes of the all-reduces take in a ring."""
     devices = len(target.devices)
-    return 2 * (devices - 1) / devices * counts.reduced_bytes / target.gpu.link
+    return 2 * (devices - 1) / devices * counts.reduced_bytes / target.chip.link
 
 
-def predict_seconds(counts: hlo.Counts, target: Target) -> float:
-    """Return the model of a step's time: its launches or the work in them, whichever takes longer, and its
+def predict_seconds(counts: hlo.Counts, target: Target) -> float | None:
+    """Return the model of a step's time on GPUs: its launches or the work in them, whichever takes longer, and its
     all-reduces."""
-    work = counts.flops / (COMPUTE_SHARE * target.gpu.peaks[target.precision])
-    work += counts.accessed_bytes / target.gpu.bandwidth
+    if not isinstance(target.chip, Gpu):
+        return None
+    work = counts.flops / (COMPUTE_SHARE * target.chip.peaks[target.precision])
+    work += counts.accessed_bytes / target.chip.bandwidth
     launching = LAUNCH_SECONDS * (counts.launches - counts.all_reduces)
     return max(launching, work) + COLLECTIVE_SECONDS * counts.all_reduces + link_seconds(counts, target)
 
@@ -147,8 +150,8 @@ ROWS: dict[str, Callable[[Compiled], str]] = {
     "share of memory": lambda it: f"{(it.temporary_bytes + it.argument_bytes) / it.device_bytes:.2%}",
     "compiling, s": lambda it: f"{it.compile_seconds:.0f}",
     "bound, ms": lambda it: f"{1e3 * it.bound_seconds:.3f}",
-    "predicted, ms": lambda it: f"{1e3 * it.predicted_seconds:.3f}",
-    "images/s": lambda it: f"{it.images / it.predicted_seconds:,.0f}",
+    "predicted, ms": lambda it: f"{1e3 * it.predicted_seconds:.3f}" if it.predicted_seconds else "-",
+    "images/s": lambda it: f"{it.images / it.predicted_seconds:,.0f}" if it.predicted_seconds else "-",
     "measured, ms": lambda it: f"{1e3 * it.measured_seconds:.3f}" if it.measured_seconds else "-",
 }
 """A table's rows: their name, and the text of one program's figure."""

@@ -1,6 +1,8 @@
 """Accelerators that programs are compiled for without having them: their public figures, and a device that JAX compiles
-for. XLA needs the CUDA plugin for this, but neither a GPU nor a driver."""
+for. XLA needs the CUDA plugin or libtpu for this, but neither a device nor a driver."""
 
+import os
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from jaxnets.devices import Devices, default_precision
@@ -42,6 +44,17 @@ class Gpu(NamedTuple):
             device_description_str: "{self.name}" """
 
 
+class Tpu(NamedTuple):
+    """A TPU's public figures, as those of a `Gpu`; `topology` is libtpu's name of the chips that are connected."""
+
+    name: str
+    topology: str
+    memory: int
+    bandwidth: float
+    peaks: dict[str, float]
+    link: float
+
+
 H100 = Gpu(
     name="NVIDIA H100 80GB HBM3",
     capability=(9, 0),
@@ -72,22 +85,58 @@ T4 = Gpu(
     peaks={"float32": 8.1e12, "float16": 65e12},
     link=10e9,
 )
-TARGETS = {"h100x1": (H100, 1), "h100x2": (H100, 2), "h100x8": (H100, 8), "t4x1": (T4, 1), "t4x2": (T4, 2)}
+V5E = Tpu(
+    name="TPU v5 lite",
+    topology="v5e:2x2",
+    memory=17179869184,
+    bandwidth=819e9,
+    peaks={"bfloat16": 197e12},
+    link=50e9,
+)
+TARGETS: dict[str, tuple[Gpu | Tpu, int]] = {
+    "h100x1": (H100, 1),
+    "h100x2": (H100, 2),
+    "h100x8": (H100, 8),
+    "t4x1": (T4, 1),
+    "t4x2": (T4, 2),
+    "v5ex4": (V5E, 4),
+}
+
+
+NO_TPU = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+}
+"""Environment variables without which libtpu asks Google's cloud about a machine that has no TPU."""
 
 
 class Target(NamedTuple):
-    """What is compiled for: some GPUs of one kind in one host, and the dtype of the computation."""
+    """What is compiled for: some chips of one kind in one host, and the dtype of the computation."""
 
-    gpu: Gpu
+    chip: Gpu | Tpu
     devices: Devices
     precision: str
 
 
+def missing_extra(chip: Gpu | Tpu) -> str | None:
+    """Return the extra that installs the compiler for a chip, unless it is installed."""
+    module, extra = ("libtpu", "tpu") if isinstance(chip, Tpu) else ("jax_cuda13_plugin", "cuda13")
+    return None if find_spec(module) else extra
+
+
 def open_target(name: str, precision: str) -> Target:
-    """Return a target, whose devices exist for the compiler only; precision auto is the GPU's best."""
+    """Return a target, whose devices exist for the compiler only; precision auto is the chip's best."""
+    import jax
     from jax.experimental import topologies
 
-    gpu, count = TARGETS[name]
-    options: dict[str, Any] = {"target_config": gpu.description(), "topology": f"1x1x{count}"}
-    devices = list(topologies.get_topology_desc(platform="cuda", **options).devices)
-    return Target(gpu, devices, default_precision(devices) if precision == "auto" else precision)
+    chip, count = TARGETS[name]
+    if isinstance(chip, Tpu):
+        if jax.default_backend() != "tpu":
+            os.environ.update(NO_TPU)
+        topology = topologies.get_topology_desc(platform="tpu", topology_name=chip.topology)
+    else:
+        options: dict[str, Any] = {"target_config": chip.description(), "topology": f"1x1x{count}"}
+        topology = topologies.get_topology_desc(platform="cuda", **options)
+    devices = list(topology.devices)
+    return Target(chip, devices, default_precision(devices) if precision == "auto" else precision)

@@ -8,12 +8,18 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.benchmark import __main__ as benchmark
 from experiments.benchmark import compiled, hlo, race, targets
 from experiments.benchmark.__main__ import BenchmarkOptions, main
-from experiments.benchmark.compiled import Compiled, compile_work, lower_training, shapes_of
+from experiments.benchmark.compiled import (
+    Compiled,
+    compile_work,
+    lower_bound,
+    lower_training,
+    predict_seconds,
+    shapes_of,
+)
 from experiments.benchmark.race import Settings, measure_training
-from experiments.benchmark.targets import H100, T4, TARGETS, Target
+from experiments.benchmark.targets import H100, T4, TARGETS, V5E, Gpu, Target
 from jaxnets import data, recipes
 from jaxnets.config import NO_WARP
 from jaxnets.models.functional import count as num_params
@@ -157,8 +163,7 @@ def test_the_part_prints_tables_that_fit_a_terminal_and_saves_every_figure(monke
         training = Compiled(recipe.family, "training", 32, hlo.count(LOOP), 2**20, 2**20, 2**30, 17.0, 1e-4, 1e-3)
         return [training, training._replace(work="inference")]
 
-    find = benchmark.find_spec
-    monkeypatch.setattr(benchmark, "find_spec", lambda name: name == "jax_cuda13_plugin" or find(name))
+    monkeypatch.setattr(targets, "missing_extra", lambda chip: None)
     monkeypatch.setattr(targets, "open_target", lambda name, precision: Target(T4, jax.devices()[:1], "float32"))
     monkeypatch.setattr(compiled, "compile_family", compile_family)
     monkeypatch.setattr(race, "measure_training", lambda *arguments: 0.123456)
@@ -172,17 +177,26 @@ def test_the_part_prints_tables_that_fit_a_terminal_and_saves_every_figure(monke
     assert "…" not in printed
 
 
-def test_the_part_is_left_out_without_the_plugin(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(benchmark, "find_spec", lambda name: None)
-    main(BenchmarkOptions(parts=("gpu",), data="digits", out=tmp_path / "b.json"))
-    assert "pip install -e '.[cuda13]'" in capsys.readouterr().out
+def test_a_target_is_left_out_without_its_compiler(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(targets, "find_spec", lambda name: None)
+    main(BenchmarkOptions(parts=("gpu",), target=("t4x2", "v5ex4"), data="digits", out=tmp_path / "b.json"))
+    printed = capsys.readouterr().out
+    assert "pip install -e '.[cuda13]'" in printed
+    assert "pip install -e '.[tpu]'" in printed
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_step_of_a_tpu_has_a_bound_but_no_prediction():
+    target = Target(V5E, jax.devices()[:1], "bfloat16")
+    assert lower_bound(hlo.count(LOOP), target) > 0
+    assert predict_seconds(hlo.count(LOOP), target) is None
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_every_target_describes_its_gpu(name):
-    gpu, count = TARGETS[name]
+    chip, count = TARGETS[name]
     assert count >= 1
-    assert f'device_description_str: "{gpu.name}"' in gpu.description()
-    assert gpu.description().count("{") == gpu.description().count("}")
     assert name in BenchmarkOptions.__annotations__["target"].__args__[0].__args__
+    if isinstance(chip, Gpu):
+        assert f'device_description_str: "{chip.name}"' in chip.description()
+        assert chip.description().count("{") == chip.description().count("}")
