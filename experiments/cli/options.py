@@ -25,10 +25,12 @@ from .overrides import default, optional_fields
 if TYPE_CHECKING:
     TrainingChanges = Any
     PresetName = str
+    NamedPreset = str
     Family = str
 else:
     TrainingChanges = optional_fields(TrainConfig)
     PresetName = Literal["auto", *PRESETS]
+    NamedPreset = Literal[*PRESETS]
     Family = Literal[*FAMILIES]
 
 MAX_SEEDS = 1000

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from jaxnets.errors import DivergedError, InputError
 from jaxnets.store.atomic import atomic_file
 
 from ..cli.console import live_line, say, show_table
-from ..cli.options import Options, check_count, run, start_jax
+from ..cli.options import NamedPreset, Options, check_count, run, start_jax
 from ..cli.paths import writable_file
 from .variants import Variant, trainer, variants
 
@@ -32,7 +32,7 @@ NUMBERS = ["folds", "fold", "seed", "epochs", "valid_rows", "errors", "errors_li
 class AblateOptions:
     family: str = "wide_cnn"
     """Family to train: resnet, deep_cnn, wide_cnn, inception or senet."""
-    preset: Literal["smoke", "quick", "standard", "competition"] = "quick"
+    preset: NamedPreset = "quick"
     """Preset whose recipe is changed."""
     epochs: int | None = None
     """Number of epochs of the recipe (default: the preset's)."""

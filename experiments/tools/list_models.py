@@ -1,7 +1,7 @@
 """Lists the model families with their size, their cost per image and the accuracy of the pretrained models."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from jaxnets import recipes
 from jaxnets.config import ModelRecipe
@@ -9,12 +9,12 @@ from jaxnets.store.atomic import read_json
 from jaxnets.store.manifest import check_manifest
 
 from ..cli.console import percent, show_table
-from ..cli.options import run
+from ..cli.options import NamedPreset, run
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelsOptions:
-    preset: Literal["smoke", "quick", "standard", "competition"] = "standard"
+    preset: NamedPreset = "standard"
     """Preset that defines the sizes of the models. The pretrained models are those of standard."""
 
 
