@@ -3,6 +3,8 @@ import sys
 
 import pytest
 
+from jaxnets import devices
+
 USE_AND_FREE = """
 import ctypes, resource
 from jaxnets.devices import choose_devices
@@ -29,3 +31,13 @@ def test_freed_memory_is_used_again():
     # A separate process: a thread that allocated before the limit was set keeps its arena, which holds 64 MB.
     done = subprocess.run([sys.executable, "-c", USE_AND_FREE], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "onednn", "expected"),
+    [("avx512_bf16", True, "bfloat16"), ("avx512_bf16", False, "float32"), ("avx512f", True, "float32")],
+)
+def test_a_processor_computes_in_bfloat16_if_it_and_xla_can(monkeypatch, name, onednn, expected):
+    monkeypatch.setattr(devices, "instruction_sets", lambda: {"flags", ":", name})
+    monkeypatch.setattr(devices, "supports_onednn", lambda: onednn)
+    assert devices.default_precision(devices.choose_devices(1)) == expected

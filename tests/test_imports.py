@@ -10,9 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
-    {"jaxnets.errors"},
+    {"jaxnets.errors", "jaxnets.processor"},
     {"jaxnets.config"},
-    {"jaxnets.recipes", "jaxnets.normalise", "jaxnets.devices", "jaxnets.compilation"},
+    {"jaxnets.recipes", "jaxnets.normalise", "jaxnets.compilation"},
+    {"jaxnets.devices"},
     {"jaxnets.store"},
     {"jaxnets.data", "jaxnets.models", "jaxnets.augment"},
     {"jaxnets.runs"},
@@ -25,7 +26,14 @@ ORDER = [
 """Modules and packages; within a package, and within one set, there is no order, but no module imports itself by way of
 others."""
 
-NO_JAX = {"jaxnets.errors", "jaxnets.config", "jaxnets.data", "jaxnets.recipes", "jaxnets.normalise"}
+NO_JAX = {
+    "jaxnets.errors",
+    "jaxnets.processor",
+    "jaxnets.config",
+    "jaxnets.data",
+    "jaxnets.recipes",
+    "jaxnets.normalise",
+}
 JAX = {"jax", "flax", "optax", "orbax"}
 
 

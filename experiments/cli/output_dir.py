@@ -40,7 +40,8 @@ def register(out: Path, settings: dict[str, Any], notes: dict[str, Any] | None =
     different = [name for name, value in settings.items() if saved.get(name) != value]
     if different:
         fix = "give another --out, or the same options as before"
-        raise InputError(path, f"the results there were made with another {' and '.join(different)}", fix)
+        named = [f"{name} ({saved.get(name)})" if name in ("seed", "precision") else name for name in different]
+        raise InputError(path, f"the results there were made with another {' and '.join(named)}", fix)
     if not resume:
         raise InputError(out, "was used before", "give another --out, or leave out --no-resume to continue")
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxnets.errors import InputError
+from jaxnets.processor import instruction_sets, processors
 
 if TYPE_CHECKING:
     from jaxnets.devices import Devices
@@ -69,17 +70,8 @@ def describe_devices(devices: "Devices", host: dict[str, Any]) -> dict[str, Any]
 
 def instructions() -> str:
     """Return a hash of the processor's optional instruction sets: XLA, NumPy and OpenBLAS choose kernels by them."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return "unknown"
-    found = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    return hashlib.sha256(" ".join(sorted(found.split())).encode()).hexdigest()[:12]
-
-
-def processors() -> int:
-    """Return the number of CPUs that this process may use: XLA divides its sums among them."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    names = instruction_sets()
+    return hashlib.sha256(" ".join(sorted(names)).encode()).hexdigest()[:12] if names else "unknown"
 
 
 def check_same_environment(

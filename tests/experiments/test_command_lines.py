@@ -200,7 +200,7 @@ def test_a_directory_is_tied_to_its_settings(tmp_path):
     settings = {"preset": to_json(recipes.preset("smoke")), "seed": 0}
     register(tmp_path, settings)
     register(tmp_path, settings)
-    with pytest.raises(InputError, match="another seed"):
+    with pytest.raises(InputError, match=r"another seed \(0\)"):
         register(tmp_path, settings | {"seed": 1})
     with pytest.raises(InputError, match="was used before"):
         register(tmp_path, settings, resume=False)

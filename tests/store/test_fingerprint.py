@@ -1,6 +1,7 @@
 import jax
 
-from jaxnets.store.fingerprint import differences, fingerprint, processors
+from jaxnets.processor import processors
+from jaxnets.store.fingerprint import differences, fingerprint
 
 
 def test_it_contains_versions_devices_and_variables(monkeypatch):
