@@ -235,12 +235,12 @@ def main(options: EvaluateOptions) -> None:
 
 
 def print_summary(report: Report, *paths: Path) -> None:
-    """Print the table, and a last line with the accuracy, the time, and those of the files that exist."""
+    """Print the table, and a last line with the accuracy, the time, and those files of a directory that exist."""
     show(report)
     accuracy = report.ensemble.test_accuracy
     accuracy_text = "unknown: no labels" if accuracy is None else percent(accuracy)
-    files = ", ".join(str(path) for path in paths if path.is_file())
-    result(f"test accuracy {accuracy_text}; {report.total_seconds:.0f} s; {files}")
+    files = ", ".join(path.name for path in paths if path.is_file())
+    result(f"test accuracy {accuracy_text}; {report.total_seconds:.0f} s; {paths[0].parent}: {files}")
 
 
 if __name__ == "__main__":
