@@ -85,16 +85,23 @@ def publication_of_scratch(source: Path, target: Path) -> Publication:
     return Publication(target, job, result, write_files)
 
 
-def family_result(reports: list[dict[str, Any]], family: str) -> dict[str, Any]:
+def command_of(report: dict[str, Any], settings: dict[str, Any]) -> str:
+    """Return the command of a run."""
+    values = {"preset": report["preset"], "data": report["data"], "precision": settings["precision"]}
+    if settings["fold"]:
+        values["fold"] = " ".join(map(str, settings["fold"]))
+    values |= {"seed": report["seed"], "seeds": len({member["seed"] for member in report["members"]})}
+    return "python -m experiments.pipeline " + " ".join(f"--{name} {value}" for name, value in values.items())
+
+
+def family_result(reports: list[dict[str, Any]], command: str, family: str) -> dict[str, Any]:
     """Return the test accuracies (last epoch, no TTA) of the teachers of one family in all reports."""
     teachers = [member for report in reports for member in report["members"] if not member["student"]]
     members = [member for member in teachers if member["family"] == family]
     accuracies = [member["test_accuracy"] for member in members]
     first = reports[0]
-    seeds = len({member["seed"] for member in first["members"]})
     return {
-        "command": f"python -m experiments.pipeline --preset {first['preset']} --data {first['data']}"
-        f" --seed {first['seed']}" + (f" --seeds {seeds}" if seeds > 1 else ""),
+        "command": command,
         "device": first["device"],
         "jax_version": first["jax_version"],
         "train_seconds": members[0]["train_seconds"],
@@ -141,7 +148,8 @@ def publications_of_jobs(jobs: tuple[Path, ...], out: Path) -> list[Publication]
         reports = read_reports(jobs)
         first = [member for member in reports[0]["members"] if not member["student"]]
         families = [member["family"] for member in first if member["seed"] == reports[0]["seed"]]
-        results = {family: family_result(reports, family) for family in families}
+        command = command_of(reports[0], read_settings(jobs[0]))
+        results = {family: family_result(reports, command, family) for family in families}
     except (KeyError, TypeError) as error:
         problem = f"damaged report.json ({short_message(error)})"
         raise InputError("--jobs", problem, "run the pipeline again") from error

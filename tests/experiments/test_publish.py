@@ -55,9 +55,11 @@ def test_the_pipeline_writes_error_plots(whole):
     assert min(path.stat().st_size for path in whole.glob("*.png")) > 5_000
 
 
-def test_a_published_model_has_provenance(published):
+def test_a_published_model_has_provenance(whole, published):
     result = json.loads((published[0] / "result.json").read_text())
-    assert result["command"] == "python -m experiments.pipeline --preset smoke --data digits --seed 0"
+    precision = json.loads((whole / "job.json").read_text())["precision"]
+    options = f"--preset smoke --data digits --precision {precision} --seed 0 --seeds 1"
+    assert result["command"] == f"python -m experiments.pipeline {options}"
     assert list(result["test_accuracies_by_seed"].values()) == [result["test_accuracy"]] == [result["mean"]]
     assert {path.name for path in published[0].iterdir()} == {
         *("config.json", "metrics.csv", "result.json", "seal.json", "train_rows.npy", "weights.npz")
@@ -68,8 +70,10 @@ def test_results_of_several_seeds_are_combined():
     member = {"family": "senet", "student": False, "train_seconds": 1.0}
     members = [member | {"seed": seed, "test_accuracy": accuracy} for seed, accuracy in ((4, 0.99), (5, 0.97))]
     report = {"preset": "quick", "data": "mnist", "seed": 4, "device": "", "jax_version": ""}
-    result = publish.family_result([report | {"members": members}], "senet")
-    assert result["command"].endswith("--seed 4 --seeds 2")
+    reports = [report | {"members": members}]
+    command = publish.command_of(reports[0], {"precision": "bfloat16", "fold": [0, 20]})
+    result = publish.family_result(reports, command, "senet")
+    assert result["command"].endswith("--precision bfloat16 --fold 0 20 --seed 4 --seeds 2")
     assert result["test_accuracies_by_seed"] == {"4": 0.99, "5": 0.97}
     np.testing.assert_allclose([result["mean"], result["sd"]], [0.98, 0.02 / np.sqrt(2)])
 
