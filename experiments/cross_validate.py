@@ -1,10 +1,9 @@
 """Cross-validation: trains every model of a preset on each fold's complement, and writes out-of-fold log-probabilities
 of all labelled rows. Test labels are not read. If interrupted, the same command continues."""
 
-from dataclasses import dataclass, fields, replace
-from functools import partial
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -14,9 +13,8 @@ from jaxnets.store.manifest import check_manifest, committed_folder, is_up_to_da
 
 from .cli.console import result
 from .cli.job import open_job
-from .cli.options import Options, default, run
+from .cli.options import Options, run
 from .cli.output_dir import read_settings
-from .cli.presets import check_families
 from .cli.run_dir import Member, RunDir
 from .cluster.parallel_members import is_faster_in_parallel, train_in_parallel
 from .predict import predict_member, read_log_probs
@@ -30,8 +28,6 @@ class CrossValidateOptions(Options):
     their scores, mistakes.csv, and plots of the errors and of the learning curves of the first fold."""
     folds: int = 5
     """Number of stratified folds; each is predicted by models that were trained on the others."""
-    families: Annotated[tuple[str, ...], default("all of the preset")] = ()
-    """Families to train."""
     against: Path | None = None
     """Output directory of another cross-validation on the same data, to compare with model by model."""
     parallel: Literal["auto", "data", "members"] = "auto"
@@ -80,11 +76,7 @@ def predict_fold(options: CrossValidateOptions, digits: data.Digits, number: int
     values = {field.name: getattr(options, field.name) for field in fields(Options)}
     values |= {"fold": (number, options.folds), "out": options.out / f"fold-{number}"}
     fold_options = Options(**values)
-    check = partial(check_families, families=options.families, option="--families")
-    with open_job(fold_options, digits, begins=True, check=check) as job:
-        if options.families:
-            recipes = tuple(job.preset.recipe(family) for family in options.families)
-            job = replace(job, preset=replace(job.preset, recipes=recipes))
+    with open_job(fold_options, digits, begins=True) as job:
         members = job.teachers()
         if options.parallel == "members" or (options.parallel == "auto" and is_faster_in_parallel(job)):
             train_in_parallel(job, fold_options, members)

@@ -150,8 +150,10 @@ class Preset:
     recipes: tuple[ModelRecipe, ...]
     students: tuple[str, ...]
     """Families that are also trained once on the pseudo-labels of the ensemble."""
+    families: tuple[str, ...] = ()
+    """Families to train, in this order; if empty, those of all recipes."""
     seeds: int = 1
-    """Models per recipe, with consecutive seeds."""
+    """Models per family, with consecutive seeds."""
     valid_fraction: float = 0.05
     """Fraction of the labelled images of each class that is held out for validation; 0 trains on all of them."""
     views: int = 1

@@ -90,7 +90,8 @@ class Job:
     def teachers(self) -> list[Member]:
         """Return the members that are trained on labelled rows only, in the order of training."""
         seeds = range(self.seed, self.seed + self.preset.seeds)
-        return [Member(recipe.family, seed) for seed in seeds for recipe in self.preset.recipes]
+        families = self.preset.families or [recipe.family for recipe in self.preset.recipes]
+        return [Member(family, seed) for seed in seeds for family in families]
 
     def students(self) -> list[Member]:
         """Return the members that are trained on pseudo-labels too."""

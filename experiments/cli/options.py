@@ -63,6 +63,8 @@ class Options(LogOptions):
     fold: tuple[int, int] | None = None
     """Two integers K F: hold out fold K (counted from 0) of F stratified folds for validation, instead of the preset's
     fraction."""
+    families: Annotated[tuple[str, ...] | None, default("all of the preset")] = None
+    """Families to train."""
     seeds: Annotated[int | None, default("the preset's")] = None
     """Number of models per family, each with its own seed."""
     students: Annotated[tuple[str, ...] | None, default("the preset's")] = None

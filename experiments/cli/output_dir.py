@@ -37,13 +37,28 @@ def register(out: Path, settings: dict[str, Any], notes: dict[str, Any] | None =
             if not os.path.lexists(path):  # else another program has registered it in the meantime
                 raise
     saved = read_json(path, "give another --out")
-    different = [name for name, value in settings.items() if saved.get(name) != value]
+    different = [
+        difference(name, saved.get(name), value) for name, value in settings.items() if saved.get(name) != value
+    ]
     if different:
         fix = "give another --out, or the same options as before"
-        named = [f"{name} ({saved.get(name)})" if name in ("seed", "precision") else name for name in different]
-        raise InputError(path, f"the results there were made with another {' and '.join(named)}", fix)
+        raise InputError(path, f"the results there were made with another {' and '.join(different)}", fix)
     if not resume:
         raise InputError(out, "was used before", "give another --out, or leave out --no-resume to continue")
+
+
+def difference(name: str, saved: Any, given: Any) -> str:
+    """Describe the first value in which two JSON values differ: `preset.recipes.0.training.epochs (4, not 6)`."""
+    pairs = []
+    if isinstance(saved, dict) and isinstance(given, dict):
+        keys = sorted({**saved, **given}, key=lambda key: key == "name")  # a changed preset's name says less
+        pairs = [(key, saved.get(key), given.get(key)) for key in keys]
+    elif isinstance(saved, list) and isinstance(given, list) and len(saved) == len(given):
+        pairs = [(str(index), *pair) for index, pair in enumerate(zip(saved, given, strict=True))]
+    for key, before, now in pairs:
+        if before != now:
+            return difference(f"{name}.{key}", before, now)
+    return f"{name} ({saved!r:.20}, not {given!r:.20})"
 
 
 def check_unused(out: Path) -> None:

@@ -12,8 +12,9 @@ from .overrides import change_preset
 
 
 def shared_settings(preset: Preset) -> dict[str, Any]:
-    """Return the preset as JSON, without what a later start may change: seeds, students and views."""
-    return {name: value for name, value in to_json(preset).items() if name not in ("seeds", "students", "views")}
+    """Return the preset as JSON, without what a later start may change: families, seeds, students and views."""
+    changing = ("families", "seeds", "students", "views")
+    return {name: value for name, value in to_json(preset).items() if name not in changing}
 
 
 def chosen_preset(options: Options, default: str) -> Preset:
@@ -22,6 +23,10 @@ def chosen_preset(options: Options, default: str) -> Preset:
     check_count("--seeds", options.seeds)
     check_count("--views", options.views)
     preset = replace(preset, seeds=options.seeds or preset.seeds, views=options.views or preset.views)
+    if options.families:
+        check_families(preset, options.families, option="--families")
+        students = tuple(family for family in preset.students if family in options.families)
+        preset = replace(preset, families=options.families, students=students)
     if options.students is not None:
         check_families(preset, options.students, option="--students")
         preset = replace(preset, students=options.students)

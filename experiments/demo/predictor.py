@@ -112,9 +112,10 @@ def load_calibration(folder: Path) -> Calibration:
 
 
 def load_all(folder: Path = PRETRAINED) -> Predictor:
-    """Load the pretrained models; raise InputError if one is missing, or if its files were changed."""
+    """Load the pretrained models; raise InputError if there are none, or if their files were changed."""
     try:
-        models = {name: load_pretrained(name, folder) for name in FAMILIES}
+        published = [name for name in FAMILIES if (folder / name).is_dir()] or FAMILIES
+        models = {name: load_pretrained(name, folder) for name in published}
         return Predictor(models, load_scratch(folder / "scratch"), load_calibration(folder))
     except InputError:
         raise

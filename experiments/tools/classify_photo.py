@@ -117,7 +117,7 @@ def predict(folders: list[Path], image: np.ndarray) -> list[np.ndarray]:
     for folder, model in zip(folders, open_runs(folders), strict=True):
         if model.config.image_shape != (*image.shape, 1):
             problem = f"expects images of shape {model.config.image_shape}"
-            raise InputError(folder, problem, "give models for 28 x 28 pixels, such as those trained on mnist")
+            raise InputError(folder, problem, "give models for 28 x 28 pixels; others predict as docs/LIBRARY.md shows")
         logits = model.model()(image[None, ..., None].astype(np.float32) / 255)
         probabilities.append(np.asarray(jax.nn.softmax(logits))[0])
     return probabilities

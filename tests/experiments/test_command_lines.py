@@ -15,7 +15,7 @@ import experiments
 from experiments import draw, pipeline, train
 from experiments.cli import output_dir
 from experiments.cli.job import open_job
-from experiments.cli.options import Options, run, start_jax
+from experiments.cli.options import Options, TrainingChanges, run, start_jax
 from experiments.cli.output_dir import register
 from experiments.cli.paths import writable_file
 from experiments.cli.presets import chosen_preset
@@ -200,7 +200,7 @@ def test_a_directory_is_tied_to_its_settings(tmp_path):
     settings = {"preset": to_json(recipes.preset("smoke")), "seed": 0}
     register(tmp_path, settings)
     register(tmp_path, settings)
-    with pytest.raises(InputError, match=r"another seed \(0\)"):
+    with pytest.raises(InputError, match=r"another seed \(0, not 1\)"):
         register(tmp_path, settings | {"seed": 1})
     with pytest.raises(InputError, match="was used before"):
         register(tmp_path, settings, resume=False)
@@ -234,18 +234,28 @@ def test_of_two_simultaneous_starts_the_slower_compares(tmp_path, monkeypatch, s
     assert json.loads((tmp_path / "job.json").read_text()) == {"seed": 0}
 
 
-def test_more_seeds_may_come_later(tmp_path):
+def test_more_seeds_and_families_may_come_later(tmp_path):
     options = Options(preset="smoke", data="digits", out=tmp_path, compilation_cache=False)
     digits = data.load("digits")
     with open_job(options, digits, begins=True) as job:
         one_seed = job.teachers()
+    with open_job(replace(options, families=("senet", "resnet")), digits, begins=True) as job:
+        assert [member.name for member in job.members()] == ["senet-0", "resnet-0"]
     with open_job(replace(options, seeds=2, students=("senet",)), digits, begins=True) as job:
         assert (job.teachers()[:5], len(job.teachers()), len(job.students())) == (one_seed, 10, 1)
-    with pytest.raises(InputError, match="another seed"), open_job(replace(options, seed=1), digits, begins=True):
-        raise AssertionError
+    changed = replace(options, training=TrainingChanges(epochs=6))
+    for other, words in (
+        (replace(options, seed=1), "seed "),
+        (changed, r"preset\.recipes\.0\.training\.epochs \(4, not 6"),
+    ):
+        with pytest.raises(InputError, match=f"another {words}"), open_job(other, digits, begins=True):
+            raise AssertionError
 
 
-def test_the_command_line_changes_seeds_and_students():
+def test_the_command_line_changes_seeds_families_and_students():
+    assert chosen_preset(Options(families=("senet",)), "smoke") == replace(
+        recipes.smoke(), families=("senet",), students=()
+    )
     changed = chosen_preset(Options(seeds=2, students=("senet", "resnet")), "smoke")
     assert changed == replace(recipes.smoke(), seeds=2, students=("senet", "resnet"))
     assert chosen_preset(Options(students=()), "quick").students == ()
