@@ -56,6 +56,7 @@ def start_training(start, out, epochs, *options):
     return process, workers
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_same_model_as_one(start, on_two_devices, tmp_path):
     code, stdout, stderr = finish(start(*launch(), *TRAIN, tmp_path))
     assert (code, stderr) == (0, "")
@@ -64,6 +65,7 @@ def test_two_processes_train_the_same_model_as_one(start, on_two_devices, tmp_pa
     assert_same_model(tmp_path, on_two_devices)
 
 
+@pytest.mark.slow
 def test_a_lost_process_ends_all_and_one_process_continues(start, on_two_devices, tmp_path):
     losses = {signal.SIGKILL: "ended with signal SIGKILL", signal.SIGSTOP: "has not finished a step for 10 s"}
     for epochs, (number, words) in enumerate(losses.items(), start=1):
@@ -82,6 +84,7 @@ def test_a_lost_process_ends_all_and_one_process_continues(start, on_two_devices
     assert_same_model(tmp_path, on_two_devices, tolerance=1e-3)
 
 
+@pytest.mark.slow
 def test_a_signal_stops_all_processes_at_the_same_step(start, on_two_devices, tmp_path):
     process, workers = start_training(start, tmp_path, 1)
     process.send_signal(signal.SIGTERM)

@@ -69,6 +69,7 @@ def leaves(folder):
     return jax.tree.leaves((run.params, run.stats))
 
 
+@pytest.mark.slow
 def test_killed_and_stopped_workers_train_the_same_models_as_one_process(
     start, start_on_two_cores, pipeline, begun, tmp_path
 ):
