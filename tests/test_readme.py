@@ -42,7 +42,7 @@ def namespace(tmp_path_factory, quick_compilation):
 def test_the_readme_example_runs(quick_compilation):
     names = run_code(README)
     assert names["classes"].shape == (8,)
-    assert names["features"].shape == (8, 96)
+    assert names["features"].shape == (8, 128)
 
 
 def test_the_loop_learns_a_hundred_classes_of_colour_images(namespace):

@@ -16,7 +16,7 @@ from jaxnets.inference.calibrate import apply_temperature
 from jaxnets.models import load_pretrained
 from jaxnets.models.functional import apply, split
 from jaxnets.normalise import SIDE, normalise
-from jaxnets.recipes import FAMILIES, STRONG
+from jaxnets.recipes import FAMILIES, WRITERS
 from jaxnets.store.atomic import read_json
 from jaxnets.store.manifest import check_manifest
 from jaxnets.store.weights import PRETRAINED
@@ -58,7 +58,7 @@ class Predictor:
         self.scratch = scratch
         graphdefs, *arrays = zip(*map(split, models.values()), strict=True)
         self.weights = jax.device_put(list(zip(*arrays, strict=True)))
-        self.warps = jax.tree.map(lambda *leaves: jnp.stack(leaves), *tta_views(VIEWS, STRONG, SIDE))
+        self.warps = jax.tree.map(lambda *leaves: jnp.stack(leaves), *tta_views(VIEWS, WRITERS, SIDE))
 
         def make_views(image: jax.Array, warps: Warp) -> jax.Array:
             return jax.vmap(warp_image, (None, 0))(image.astype(jnp.float32)[..., None] / 255, warps)

@@ -33,7 +33,9 @@ def test_an_exported_ensemble_runs_without_this_package(tmp_path, monkeypatch):
     subprocess.run([sys.executable, "-c", CLIENT], check=True, cwd=tmp_path)
     runs = [open_run(folder) for folder in FOLDERS]
     log_probs = [make_predict(run.graphdef, jax.devices()[:1])(run.params, run.stats, images) for run in runs]
-    np.testing.assert_allclose(np.load("probabilities.npy"), np.exp(combine(np.stack(log_probs))), atol=1e-5)
+    np.testing.assert_allclose(
+        np.load("probabilities.npy"), np.exp(combine(np.stack(log_probs))), atol=2e-3
+    )  # the models compute in bfloat16
 
 
 def test_a_missing_model_is_not_exported(tmp_path):
@@ -45,12 +47,12 @@ def test_a_missing_model_is_not_exported(tmp_path):
 def test_every_family_is_listed_with_its_size(capsys):
     list_models.main(list_models.ModelsOptions())
     table = capsys.readouterr().out
-    for recipe, parameters in zip(standard().recipes, (173_554, 144_274, 116_818, 87_814, 180_100), strict=True):
+    for recipe, parameters in zip(standard().recipes, (307_690, 254_362, 257_690, 216_298, 319_106), strict=True):
         line = next(line for line in table.splitlines() if f" {recipe.family} " in line)
         assert f"{parameters:,}" in line
         assert "99." in line
 
 
 def test_operations_include_the_largest_layers():
-    minimum = 2 * 3 * 3 * 24 * 24 * 14 * 14  # a 3 x 3 layer of senet on 24 feature maps of 14 x 14
+    minimum = 2 * 3 * 3 * 32 * 32 * 28 * 28  # a 3 x 3 layer of senet on 32 feature maps of 28 x 28
     assert minimum < list_models.describe(standard().recipe("senet"))["flops"] < 20 * minimum
