@@ -122,6 +122,8 @@ def evaluate_models(options: EvaluateOptions, out: Path, begin: float) -> Report
         raise InputError(f"data {options.data}", "has no test labels", "evaluate on other data, for instance mnist")
     folders = named_models(options)
     runs = open_runs(folders, digits)
+    if options.precision != "auto":
+        runs = [trained_run.computing_in(options.precision) for trained_run in runs]
     trained_rows = check_rows(folders, digits.x_test, allowed=options.allow_trained_rows)
     writable_file(RunDir(out).report)
     start_jax(options)

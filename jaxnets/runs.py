@@ -1,7 +1,7 @@
 """A trained model's folder: config.json is its configuration, state/ its arrays, metrics.csv its history."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,6 +85,11 @@ class Run(NamedTuple):
     def model(self) -> nnx.Module:
         """Return the model as an NNX object in evaluation mode."""
         return merge(self.graphdef, self.params, self.stats)
+
+    def computing_in(self, precision: str) -> "Run":
+        """Return the same model for computation in another precision: float32, bfloat16 or float16."""
+        config = replace(self.config, precision=precision)
+        return self._replace(config=config, graphdef=split(nnx.eval_shape(lambda: build(config)))[0])
 
 
 def build(config: RunConfig, *, axis_name: str | None = None) -> nnx.Module:

@@ -76,6 +76,12 @@ def test_missing_models_are_an_error(tmp_path):
         load_all(tmp_path)
 
 
+def test_a_family_that_is_not_published_is_left_out(tmp_path):
+    for name in ("senet", "scratch"):
+        shutil.copytree(PRETRAINED / name, tmp_path / name)
+    assert load_all(tmp_path).names == ["senet"]
+
+
 @pytest.mark.parametrize("name", ["senet", "scratch"])
 def test_modified_models_are_rejected(tmp_path, name):
     shutil.copytree(PRETRAINED, tmp_path / "pretrained")

@@ -33,9 +33,8 @@ def test_an_exported_ensemble_runs_without_this_package(tmp_path, monkeypatch):
     subprocess.run([sys.executable, "-c", CLIENT], check=True, cwd=tmp_path)
     runs = [open_run(folder) for folder in FOLDERS]
     log_probs = [make_predict(run.graphdef, jax.devices()[:1])(run.params, run.stats, images) for run in runs]
-    np.testing.assert_allclose(
-        np.load("probabilities.npy"), np.exp(combine(np.stack(log_probs))), atol=2e-3
-    )  # the models compute in bfloat16
+    # The models compute in bfloat16, whose relative precision is 2^-8.
+    np.testing.assert_allclose(np.load("probabilities.npy"), np.exp(combine(np.stack(log_probs))), atol=2**-7)
 
 
 def test_a_missing_model_is_not_exported(tmp_path):

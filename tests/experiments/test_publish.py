@@ -49,6 +49,15 @@ def test_published_models_predict_as_in_the_run(whole, published, score, tmp_pat
     assert len((tmp_path / "mistakes.csv").read_text().splitlines()) == 1 + wrong
 
 
+@pytest.mark.usefixtures("quick_compilation")
+def test_models_are_evaluated_in_the_precision_that_is_asked_for(published, score):
+    reports = [score(published[:1], precision=precision) for precision in ("float32", "bfloat16")]
+    assert [report["precision"] for report in reports] == ["float32", "bfloat16"]
+    exact, rounded = (report["ensemble"]["valid_nll"] for report in reports)
+    assert exact != rounded
+    np.testing.assert_allclose(rounded, exact, rtol=0.1)
+
+
 def test_the_pipeline_writes_error_plots(whole):
     plots = {"confusion", "missed", "members", "disagreement", "reliability"}
     assert {path.stem for path in whole.glob("*.png")} == plots
