@@ -208,8 +208,13 @@ def machine_error(error: Exception) -> InputError | None:
 
 
 def report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Ignore what orbax' threads report after a failed save, as its event loop is closed before their writes end."""
-    if str(unraisable.exc_value) != "Event loop is closed":
+    """Report exceptions that Python ignores, but for two: what orbax' threads report after a failed save, as its event
+    loop is closed before their writes end, and a signal that arrives during a garbage collection, which comes again."""
+    if isinstance(unraisable.exc_value, Stopped):
+        again = threading.Timer(0.01, os.kill, (os.getpid(), received.pop()))
+        again.daemon = True
+        again.start()
+    elif str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
 
 

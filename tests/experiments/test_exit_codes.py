@@ -1,10 +1,12 @@
 import errno
+import gc
 import os
 import pty
 import re
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -187,3 +189,19 @@ def test_closing_the_terminal_leaves_time_to_save(tmp_path):
     process.communicate(timeout=60)
     assert process.returncode == 129
     assert (tmp_path / "saved").read_text() == "True"
+
+
+def test_a_signal_during_a_garbage_collection_stops_the_program_once(capsys):
+    def callback(phase, info):  # as JAX has one
+        gc.callbacks.remove(callback)
+        signal.raise_signal(signal.SIGTERM)
+
+    def collect():
+        gc.callbacks.append(callback)
+        gc.collect()
+        threading.Event().wait(60)
+
+    with pytest.raises(SystemExit) as end, in_one_line(resumes=True):
+        collect()
+    assert end.value.code == 143
+    assert capsys.readouterr().err.splitlines()[:-1] == ["stopped: what was saved is kept; continue with"]

@@ -64,7 +64,8 @@ def test_stopped_and_killed_pipelines_end_in_identical_results(start, whole, beg
         message, command = stderr.splitlines()
         assert message == "stopped: what was saved is kept; continue with"
     code, stderr = signal_when(start(*PIPELINE, begun), locked, signal.SIGTERM, signal.SIGTERM)
-    assert code == 128 + signal.SIGTERM
+    # If the second one finds the program at its very end, it dies of it; a shell sees 143 for both.
+    assert code in (128 + signal.SIGTERM, -signal.SIGTERM)
     for path in (training / "state" / "80", begun / "pseudo_labels"):
         assert signal_when(start(*PIPELINE, begun), path, signal.SIGKILL)[0] == -signal.SIGKILL
     code, _, stderr = finish(start(*shlex.split(command)[1:]))
